@@ -33,6 +33,13 @@ export interface Options extends Defaults {
   readonly secrets?: readonly (string | SecretEntry)[] | undefined
   /** S3 objects: `s3://bucket/key`, or an object. API: GetObject. */
   readonly s3?: readonly (string | ObjectEntry)[] | undefined
+  /** Any other slow call, under the same cache. */
+  readonly custom?: readonly CustomEntry[] | undefined
+  /**
+   * Tells by an error of the handler that the values it used are out of date, such as a password that has been rotated. They are
+   * read again then, and if one has changed the handler runs once more. Not a second time, and not where it streams its response.
+   */
+  readonly refreshOn?: ((error: unknown) => boolean) | undefined
 }
 
 /** What holds for every entry that does not say otherwise. */
@@ -42,6 +49,11 @@ export interface Defaults {
    * @default the environment variable `LAMBDA_CACHE_MAX_AGE`, else 60
    */
   readonly maxAge?: number | undefined
+  /**
+   * Seconds past `maxAge` for which the last value is served while AWS cannot be reached or answers 429 or 5xx.
+   * @default 300
+   */
+  readonly staleIfError?: number | undefined
   /**
    * AWS region to call.
    * @default the environment variable `AWS_REGION`, else `AWS_DEFAULT_REGION`
@@ -131,6 +143,15 @@ export interface ObjectEntry extends EntryOptions {
   readonly binary?: boolean | undefined
 }
 
+/** Any value that takes time to get. */
+export interface CustomEntry {
+  readonly as: string
+  /** Called when the value is due. One call at a time; what it throws is the `cause` of a `LoadFailed`. */
+  readonly load: () => unknown
+  /** Seconds, as in {@link Defaults}, for this entry alone. */
+  readonly maxAge?: number | undefined
+}
+
 /** The part of `fetch` that is used here: any function of this form will do. */
 export type Fetch = (
   url: string,
@@ -168,7 +189,21 @@ export interface LambdaContext {
 }
 
 /** What `withCache` returns. */
-export type CachedHandler<E, R, C> = (event: E, context: C) => Promise<Awaited<R>>
+export type CachedHandler<E, R, C> = ((event: E, context: C) => Promise<Awaited<R>>) & Prefetch
+
+/** What `withCacheStream` returns: to be given to `awslambda.streamifyResponse`, if what it was given had not been. */
+export type CachedStreamHandler<E, S, R, C> = ((event: E, responseStream: S, context: C) => Promise<Awaited<R>>) & Prefetch
+
+export interface Prefetch {
+  /**
+   * Reads all entries now. Awaited at the top level of an ES module, that is in Lambda's init phase, where the CPU is not throttled.
+   * @throws {LambdaCacheError} as an invocation would
+   */
+  prefetch(): Promise<void>
+}
+
+/** The stream that Lambda gives to a handler that streams its response. */
+export type ResponseStream = NodeJS.WritableStream & { setContentType(type: string): void }
 
 /** The properties that `withCache` puts on `context`, by name and type, for options of the type `O`. */
 export type Cached<O extends Options> = {
@@ -177,6 +212,8 @@ export type Cached<O extends Options> = {
   readonly [E in EntryOf<O, 'secrets'> as NameOf<E>]: SecretValue<E>
 } & {
   readonly [E in EntryOf<O, 's3'> as NameOf<E>]: ObjectValue<E>
+} & {
+  readonly [E in EntryOf<O, 'custom'> as NameOf<E>]: E extends { readonly load: () => infer T } ? Awaited<T> : never
 }
 
 type EntryOf<O, S extends string> = O extends { readonly [K in S]: readonly (infer E)[] } ? E : never
@@ -248,13 +285,13 @@ export interface Credentials {
 // ---- Errors ----
 
 /** Where a value comes from. */
-export type Source = 'ssm' | 'secrets' | 's3'
+export type Source = 'ssm' | 'secrets' | 's3' | 'custom'
 
 /** What a {@link LambdaCacheError} says besides its message. */
 export interface ErrorDetails {
   /**
    * AWS's error code as it stands, or one of: `Timeout`, `NetworkError`, `RequestFailed`, `InvalidAnswer`, `NoCredentials`, `NoRegion`,
-   * `InvalidOptions`, `InvalidEndpoint`, `ParseError`, `BinarySecret`, `UnsupportedKey`, `FileError`, or `Http` and the status,
+   * `InvalidOptions`, `InvalidEndpoint`, `ParseError`, `BinarySecret`, `UnsupportedKey`, `FileError`, `LoadFailed`, or `Http` and the status,
    * such as `Http502`, where an error came without a code.
    */
   readonly code: string
@@ -307,27 +344,107 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
   const bases = new WeakMap<object, object | null>()
   let snapshot: Snapshot | undefined
 
-  return async function cached(event, context) {
-    if (!snapshot?.results.every(isCurrent)) snapshot = await takeSnapshot(entries)
-    return await handler(event, provide(context, snapshot, bases) as C & Cached<O>)
-  } as CachedHandler<E, R, C>
+  // The runtime counts parameters, and takes a third one for a callback.
+  async function cached(event: E, second: unknown, ...[third]: unknown[]): Promise<unknown> {
+    // A handler that streams is called with (event, responseStream, context); the others may have a callback in third place.
+    const streams = typeof third === 'object'
+    const context = Object(streams ? third : second)
+    const run = async (given: Snapshot): Promise<unknown> => {
+      const provided = provide(context, given, bases)
+      return await (handler as (...args: unknown[]) => unknown)(event, ...(streams ? [second, provided] : [provided]))
+    }
+    const remaining = context.getRemainingTimeInMillis?.() - DEADLINE_MARGIN
+    const given = snapshot && isCurrent(snapshot) ? snapshot : (snapshot = await takeSnapshot(entries, { remaining }))
+    const ahead = Date.now() < given.aheadAt ? undefined : refreshAhead(given)
+    try {
+      return await run(given)
+    } catch (error) {
+      if (streams || !options.refreshOn?.(error)) throw error
+      const renewed = await takeSnapshot(entries, { outdated: given.results }).catch(() => given)
+      if (await isSame(given, renewed)) throw error
+      return await run((snapshot = renewed))
+    } finally {
+      if (ahead) await ahead
+    }
+  }
+  const prefetch = async (): Promise<void> => {
+    snapshot = await takeSnapshot(entries)
+  }
+  // The runtime knows handlers that stream by symbols.
+  return Object.assign(cached, handler, { prefetch }) as never
 }
+
+/**
+ * {@link withCache} for handlers that stream their response, before or after `awslambda.streamifyResponse`. It is the same function:
+ * the second name is for the types alone, since an overload would cost the third parameter its inferred type.
+ *
+ * @example
+ * export const handler = awslambda.streamifyResponse(
+ *   withCacheStream(async (event: Order, responseStream, context) => report(context.api_key, responseStream), { secrets: ['/prod/api_key'] }),
+ * )
+ */
+export const withCacheStream: <E, R, const O extends Options, S = ResponseStream, C extends object = LambdaContext>(
+  handler: (event: E, responseStream: S, context: C & Cached<O>) => R,
+  options: O,
+) => CachedStreamHandler<E, S, R, C> = withCache as never
 
 /** The values of one moment, and what they were made from. */
 interface Snapshot {
   readonly results: readonly Result[]
   readonly values: PropertyDescriptorMap
+  readonly generation: number
+  /** When the first of the values expires, and when one may be refreshed ahead of that: by `Date.now()`. */
+  readonly expiresAt: number
+  readonly aheadAt: number
+  readonly takenAt: number
   holder?: object
 }
 
-function isCurrent({ read, answer }: Result): boolean {
-  return cache.get(read.key)?.answer === answer && isFresh(answer, read)
+/** Milliseconds before the end of an invocation, for the error to get out. */
+const DEADLINE_MARGIN = 200
+/** Milliseconds that an invocation waits at most for what is refreshed ahead. */
+const AHEAD_LIMIT = 300
+
+function isCurrent(snapshot: Snapshot): boolean {
+  const now = Date.now()
+  return snapshot.generation === generation && now >= snapshot.takenAt && now < snapshot.expiresAt
 }
 
-async function takeSnapshot(entries: readonly Entry[]): Promise<Snapshot> {
+async function takeSnapshot(entries: readonly Entry[], occasion?: Occasion): Promise<Snapshot> {
+  // Of before the reads: if anything changes meanwhile, the next invocation looks again.
+  const before = generation
   const results: Result[] = []
-  const values = await all(entries.map((entry) => valueOf(entry, results)))
-  return { results, values: Object.fromEntries(entries.map(({ as }, index) => [as, { value: values[index] }])) }
+  const values = await all(entries.map((entry) => valueOf(entry, results, occasion)))
+  return {
+    results,
+    values: Object.fromEntries(entries.map(({ as }, index) => [as, { value: values[index] }])),
+    generation: before,
+    takenAt: Date.now(),
+    expiresAt: Math.min(...results.map((result) => dueAt(result, 1))),
+    aheadAt: Math.min(...results.map((result) => dueAt(result))),
+  }
+}
+
+/** The time by `Date.now()` at which a value has reached that part of its `maxAge`. */
+function dueAt({ read, answer }: Result, part = answer.aheadAt): number {
+  return answer.arrivedAt + read.maxAge * 1000 * part
+}
+
+/** One attempt for what is nearly out of date, beside the handler. If it fails, nothing happens: the value is still good. */
+async function refreshAhead({ results }: Snapshot): Promise<void> {
+  const now = Date.now()
+  const due = results.filter((result) => now >= dueAt(result) && now < dueAt(result, 1))
+  const refreshes = due.map(({ read, answer }) => {
+    answer.aheadAt = 1
+    return load(read, { outdated: due, until: now + AHEAD_LIMIT })
+  })
+  await within<unknown>(AHEAD_LIMIT, Promise.allSettled(refreshes), () => {})
+}
+
+async function isSame(one: Snapshot, other: Snapshot): Promise<boolean> {
+  const { isDeepStrictEqual } = await import('node:util')
+  const answersOf = ({ results }: Snapshot): unknown => results.map(({ answer: { value, etag, missing } }) => [value, etag, !missing])
+  return isDeepStrictEqual(answersOf(one), answersOf(other))
 }
 
 /**
@@ -394,6 +511,7 @@ function readOne(kind: Kind, id: string, options: object = {}): Promise<unknown>
 
 /** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
 export function clearCache(): void {
+  generation += 1
   cache.clear()
   bucketRegions.clear()
 }
@@ -423,21 +541,17 @@ interface Entry {
 interface Read {
   readonly kind: Kind
   readonly id: string
-  readonly options: EveryOption
+  readonly options: EveryOption & Defaults
   readonly maxAge: number
-  readonly region: string | undefined
-  readonly fetch: Fetch | undefined
   /** Where an S3 object is downloaded to; without it, the content stays in memory. */
   readonly file: string | undefined
-  /** Its key in the cache, known once it has been loaded. */
-  key: string
 }
 
 type EveryOption = { readonly [O in keyof AllOptions]?: AllOptions[O] | undefined }
-type AllOptions = ParameterEntry & ParameterGroupEntry & ParameterTreeEntry & SecretEntry & ObjectEntry
+type AllOptions = ParameterEntry & ParameterGroupEntry & ParameterTreeEntry & SecretEntry & ObjectEntry & CustomEntry
 
 /** The option that says what is asked for. */
-type Kind = 'name' | 'names' | 'path' | 'id' | 'uri'
+type Kind = 'name' | 'names' | 'path' | 'id' | 'uri' | 'load'
 
 const KINDS: Readonly<Record<Kind, readonly [source: Source, loader: Loader]>> = {
   name: ['ssm', loadParameter],
@@ -445,15 +559,16 @@ const KINDS: Readonly<Record<Kind, readonly [source: Source, loader: Loader]>> =
   path: ['ssm', loadTree],
   id: ['secrets', loadSecret],
   uri: ['s3', loadObject],
+  load: ['custom', loadCustom],
 }
 
 /** Every option, by what it has to be. */
 const OPTIONS = {
   'non-empty string': 'as region name path id uri versionId versionStage file',
-  'number >= 0': 'maxAge',
+  'number >= 0': 'maxAge staleIfError',
   boolean: 'decrypt list recursive binary',
-  function: 'fetch parse',
-  array: 'ssm secrets s3 names',
+  function: 'fetch parse load refreshOn',
+  array: 'ssm secrets s3 custom names',
 }
 
 /** Names that Lambda's own context has, and names that mean something to JavaScript. */
@@ -464,11 +579,12 @@ const RESERVED_NAMES =
 const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/(.+)$/s
 
 function toEntries(options: Options): Entry[] {
-  const { ssm = [], secrets = [], s3 = [], ...defaults } = checked(options)
+  const { ssm = [], secrets = [], s3 = [], custom = [], refreshOn: _, ...defaults } = checked(options)
   const entries = [
     ...ssm.map((given: EveryOption | string) => toEntry(Object(given).names ? 'names' : Object(given).path ? 'path' : 'name', given, defaults)),
     ...secrets.map((given) => toEntry('id', given, defaults)),
     ...s3.map((given) => toEntry('uri', given, defaults)),
+    ...custom.map((given) => toEntry('load', given, defaults)),
   ]
   const names = entries.map(({ as }) => as)
   const refused = names.find((name, index) => RESERVED_NAMES.test(name) || names.indexOf(name) < index)
@@ -480,20 +596,21 @@ function toEntry(kind: Kind, given: EveryOption | string, defaults: Defaults = {
   const options: EveryOption & Defaults = { ...defaults, ...checked(typeof given === 'string' ? { [kind]: given } : given) }
   const exclusive = (['parse', 'list', 'binary', 'file'] as const).filter((option) => options[option])
   if (exclusive[1]) refuse(exclusive[0]!, 'it without ' + exclusive[1], 'both')
-  const reads = [options[kind]].flat().map((id) => toRead(kind, id, options))
+  if (!options[kind]) refuse(kind, 'it to be there', options[kind])
+  const reads = (kind === 'load' ? [options.as] : [options[kind]].flat()).map((id) => toRead(kind, id, options))
   const keys = reads.map(({ id }) => lastSegment(kind, id))
   if (new Set(keys).size < keys.length) refuse('names', 'different last segments', keys.join())
   const { as = options.names ? '' : keys[0] } = options
   return { as: as || refuse('as', 'a name for what has none', as), reads, keys: options.names && keys }
 }
 
-function toRead(kind: Kind, id: string | undefined, options: EveryOption & Defaults): Read {
-  const { maxAge = Number(process.env['LAMBDA_CACHE_MAX_AGE'] || 60), region, fetch, parse, binary } = options
+function toRead(kind: Kind, id: unknown, options: EveryOption & Defaults): Read {
+  const { maxAge = Number(process.env['LAMBDA_CACHE_MAX_AGE'] || 60), parse, binary } = options
   if (!(maxAge >= 0)) refuse('LAMBDA_CACHE_MAX_AGE', 'number >= 0', maxAge)
   if (!id || typeof id !== 'string') return refuse(kind, 'non-empty string', id)
   if (kind === 'uri' && !S3_URI.test(id)) refuse(kind, 's3://bucket/key, the bucket by its name or alias', id)
   const { file = `/tmp/${lastSegment(kind, id)}` } = options
-  return { kind, id, options, maxAge, region, fetch, file: kind === 'uri' && !parse && !binary ? file : undefined, key: '' }
+  return { kind, id, options, maxAge, file: kind === 'uri' && !parse && !binary ? file : undefined }
 }
 
 /** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. */
@@ -521,20 +638,29 @@ function refuse(option: string, expected: string, given: unknown): never {
 
 // ---- Cache ----
 
-const cache = new Map<string, Slot>()
+const cache = new Map<unknown, Slot>()
+/** Counts the changes of the cache. */
+let generation = 0
+
+const MAX_ENTRIES = 1000
+/** Milliseconds for which AWS is left alone after it failed to refresh a value that can still be served. */
+const RETRY_PAUSE = 5000
 
 interface Slot {
+  readonly key: unknown
   /** What is read. An object that is downloaded has its file as the key, since no two may share one. */
-  thing?: string
+  thing?: unknown
   answer?: Answer
   /** The refresh that is under way: whoever needs one meanwhile waits for this. */
   refreshing?: Promise<Answer> | undefined
+  isAhead?: boolean
+  retryAt?: number
 }
 
 /** What a loader brings. */
 interface Loaded {
   /** A text or a file's path, bytes, the texts of a tree by name; credentials. */
-  readonly value: string | Uint8Array | Readonly<Record<string, string>> | Credentials
+  readonly value: unknown
   /** For S3: what makes the next request a conditional one. */
   readonly etag?: string | null
   readonly identity?: string | undefined
@@ -549,6 +675,8 @@ interface Answer extends Loaded {
   readonly missing?: unknown
   /** What each `parse` made of the value. */
   readonly parsed: WeakMap<object, unknown>
+  /** The part of its `maxAge` after which it is refreshed ahead: a random one, so that a fleet does not refresh in step. */
+  aheadAt: number
 }
 
 /** What a handler is given for a read, and the answer that it was made from. */
@@ -560,23 +688,32 @@ interface Result {
 
 type Loader = (target: Target, read: Read, previous: Answer | undefined) => Promise<Loaded>
 
-async function valueOf({ reads, keys }: Entry, results: Result[] = []): Promise<unknown> {
-  const own = await all(reads.map(load))
+/** Why something is read. */
+interface Occasion {
+  /** Milliseconds that the invocation can wait. */
+  readonly remaining?: number
+  /** Answers that are not good enough, however fresh. */
+  readonly outdated?: readonly { readonly answer: Answer }[]
+  /** For a refresh ahead: the time by `Date.now()` at which to give up. */
+  readonly until?: number
+}
+
+async function valueOf({ reads, keys }: Entry, results: Result[] = [], occasion: Occasion = {}): Promise<unknown> {
+  const own = await all(reads.map((read) => load(read, occasion)))
   results.push(...own)
   return keys ? frozen(own.map(({ value }, index) => [keys[index]!, value])) : own[0]!.value
 }
 
-async function load(read: Read): Promise<Result> {
+async function load(read: Read, occasion: Occasion): Promise<Result> {
   const { kind, id, options, file } = read
-  const [source, loader] = KINDS[kind]
+  const [source] = KINDS[kind]
   try {
-    const target = toTarget(source, read)
+    const target = toTarget(source, options, occasion.until)
     const { path, recursive, decrypt = true, versionId, versionStage, binary } = options
-    const thing = JSON.stringify([target, endpointOf(target, target.region), id, path, recursive, decrypt, versionId, versionStage, binary])
-    const slot = slotOf((read.key = file ?? thing))
+    const thing = options.load ?? JSON.stringify([target.service, target.endpoint, id, path, recursive, decrypt, versionId, versionStage, binary])
+    const slot = slotOf(file ?? thing)
     if ((slot.thing ??= thing) !== thing) refuse('file', 'a path that no other object is downloaded to', file)
-    const known = slot.answer
-    const answer = known && isFresh(known, read) ? known : await refresh(read.key, () => loader(target, read, known))
+    const answer = await answerFor(read, slot, target, occasion)
     return { read, answer, value: convert(read, answer) }
   } catch (error) {
     // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
@@ -585,43 +722,73 @@ async function load(read: Read): Promise<Result> {
   }
 }
 
-function isFresh({ arrivedAt, missing }: Answer, { maxAge, options }: Read): boolean {
-  const age = Date.now() - arrivedAt
-  return age >= 0 && age < maxAge * 1000 && (!missing || 'default' in options)
+async function answerFor(read: Read, slot: Slot, target: Target, occasion: Occasion): Promise<Answer> {
+  const { answer, refreshing, isAhead } = slot
+  const { outdated = [], remaining = Infinity, until } = occasion
+  if (answer && isFresh(answer, read) && !outdated.some((result) => result.answer === answer)) return answer
+  const isUsable = (): boolean => !!slot.answer && isFresh(slot.answer, read, read.options.staleIfError ?? 300)
+  if (!until && isUsable() && Date.now() < slot.retryAt!) return answer!
+  try {
+    return await within(remaining, refresh(slot, !!until, () => KINDS[read.kind][1](target, read, answer)), () =>
+      fail('Timeout', `still waiting for ${hostOf(target.endpoint)} as the invocation ends${ROUTE_HINT}`),
+    )
+  } catch (error) {
+    if (until) throw error
+    // One attempt is what a refresh ahead has. Here it takes all three.
+    if (isAhead && refreshing) return answerFor(read, slot, target, occasion)
+    if (!isPassing(error) || !isUsable()) throw error
+    slot.retryAt = Date.now() + RETRY_PAUSE
+    if (!refreshing) console.warn(`lambda-cache: ${read.id}: ${(error as LambdaCacheError).message}: serving the last value`)
+    return slot.answer!
+  }
 }
 
-function slotOf(key: string): Slot {
-  const slot = cache.get(key) ?? {}
+function isFresh({ arrivedAt, missing }: Answer, { maxAge, options }: Read, extra = 0): boolean {
+  const age = Date.now() - arrivedAt
+  return age >= 0 && age < (maxAge + extra) * 1000 && (!missing || 'default' in options)
+}
+
+function slotOf(key: unknown): Slot {
+  const slot = cache.get(key) ?? { key }
   cache.set(key, slot)
   return slot
 }
 
-/** One at a time for a key. */
-function refresh(key: string, loader: () => Promise<Loaded>): Promise<Answer> {
-  const slot = slotOf(key)
-  return (slot.refreshing ??= loader()
+/** One at a time. */
+function refresh(slot: Slot, isAhead: boolean, loader: () => Promise<Loaded>): Promise<Answer> {
+  if (slot.refreshing) return slot.refreshing
+  const isKept = (): boolean => cache.get(slot.key) === slot
+  slot.isAhead = isAhead
+  return (slot.refreshing = loader()
     .catch((error: LambdaCacheError) => {
       // That there is no such thing is an answer too, for those who have a default.
       if (/^(Parameter(Version)?NotFound|ResourceNotFoundException|NoSuchKey|NoSuchVersion)$/.test(error.code)) return { value: '', missing: error }
       // A failure takes no room.
-      if (!slot.answer && cache.get(key) === slot) cache.delete(key)
+      if (!slot.answer && isKept()) cache.delete(slot.key)
       throw error
     })
-    .then((loaded) => (slot.answer = { parsed: new WeakMap(), ...loaded, arrivedAt: Date.now() }))
+    .then((loaded) => {
+      slot.answer = { parsed: new WeakMap(), ...loaded, arrivedAt: Date.now(), aheadAt: 0.8 + Math.random() / 5 }
+      generation += 1
+      // Those fetched longest ago come first.
+      if (isKept()) cache.delete(slot.key) && cache.set(slot.key, slot)
+      for (const key of cache.keys()) if (cache.size > MAX_ENTRIES) cache.delete(key)
+      return slot.answer
+    })
     .finally(() => (slot.refreshing = undefined)))
 }
 
 /** What an entry makes of an answer. */
 function convert({ kind, options }: Read, { value, missing, parsed }: Answer): unknown {
   const { parse, list, binary } = options
-  if ('default' in options && (missing || (kind === 'path' && !Object.keys(value)[0]))) return options.default
+  if ('default' in options && (missing || (kind === 'path' && !Object.keys(value as object)[0]))) return options.default
   if (missing) throw missing
   if (binary) return new Uint8Array(Buffer.from(value as string))
-  if (value instanceof Uint8Array) fail('BinarySecret', 'it is binary: ask for it with binary: true')
+  if (kind === 'id' && typeof value !== 'string') fail('BinarySecret', 'it is binary: ask for it with binary: true')
   if (list) return Object.freeze(String(value).split(','))
   if (!parse) return value
   try {
-    if (!parsed.has(parse)) parsed.set(parse, typeof value === 'string' ? parse(value) : frozen(Object.entries(value).map(([name, text]) => [name, parse(text)])))
+    if (!parsed.has(parse)) parsed.set(parse, typeof value === 'string' ? parse(value) : frozen(Object.entries(value as object).map(([name, text]) => [name, parse(text)])))
     return parsed.get(parse)
   } catch {
     // Not even as `cause`: JSON.parse quotes its input, and so do most parsers.
@@ -758,13 +925,24 @@ async function identify(file: string): Promise<string | undefined> {
   return lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
 }
 
+async function loadCustom(_: Target, { options }: Read): Promise<Loaded> {
+  try {
+    return { value: await options.load!() }
+  } catch (cause) {
+    throw cause instanceof LambdaCacheError ? cause : new LambdaCacheError('load failed', { code: 'LoadFailed', cause })
+  }
+}
+
 // ---- AWS calls ----
 
 /** Where a call goes, and by what. */
 interface Target {
-  readonly service: Service
+  readonly service: string
   readonly region: string
+  readonly endpoint: string
   readonly fetch: Fetch
+  /** By `Date.now()`: the time at which to give up, after one attempt. */
+  readonly until: number
 }
 
 interface HttpRequest {
@@ -793,7 +971,9 @@ const MAX_ANSWER_SIZE = 8 * 1024 * 1024
 
 /** By error code and HTTP status. */
 const THROTTLING = /Throttl|Exceeded|SlowDown|TooManyRequests|NotComplete|InProgress| 429$/
-const PASSING = RegExp(`${THROTTLING.source}|^(Timeout|NetworkError|RequestTimeout)| 50[0234]$`)
+const PASSING = RegExp(`${THROTTLING.source}|^(Timeout|NetworkError|RequestTimeout|LoadFailed)| 50[0234]$`)
+
+const ROUTE_HINT = ': in a VPC it takes a VPC endpoint or a NAT gateway'
 
 /** The AWS JSON 1.1 protocol. */
 async function callJson<T>(target: Target, action: string, input: object): Promise<T> {
@@ -808,16 +988,16 @@ async function callJson<T>(target: Target, action: string, input: object): Promi
 
 /** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
 async function send<T>(target: Target, { action, bucket, request, read }: Call<T>): Promise<T> {
-  const { service, fetch } = target
+  const { service, until } = target
   let clockOffset = 0
   for (let attempt = 1; ; attempt += 1) {
     let corrected = false
     try {
       const region = bucketRegions.get(bucket!) ?? target.region
-      const unsigned = request(endpointOf(target, region, bucket))
-      const credentials = await getCredentials(fetch)
+      const unsigned = request(endpointOf(service, region, bucket))
+      const credentials = await getCredentials(target)
       const headers = sign({ ...unsigned, region, service, credentials, date: new Date(Date.now() + clockOffset) })
-      return await exchange(fetch, { ...unsigned, headers }, async (response, body) => {
+      return await exchange(target, { ...unsigned, headers }, async (response, body) => {
         const { status, headers: answered } = response
         if (status === 200 || (status === 304 && headers['if-none-match'])) return read(response, body)
         const text = await readText(body, MAX_ANSWER_SIZE)
@@ -833,13 +1013,16 @@ async function send<T>(target: Target, { action, bucket, request, read }: Call<T
         throw toFailure(unsigned.url, action, response, text)
       })
     } catch (error) {
-      const { code, status } = error as LambdaCacheError
-      const kind = `${code} ${status}`
-      if (attempt >= MAX_ATTEMPTS || !(corrected || PASSING.test(kind))) throw error
-      const pause = corrected ? 0 : THROTTLING.test(kind) ? 1000 : 50
+      if (attempt >= MAX_ATTEMPTS || !(corrected || (isPassing(error) && until === Infinity))) throw error
+      const pause = corrected ? 0 : isPassing(error, THROTTLING) ? 1000 : 50
       await new Promise((resolve) => setTimeout(resolve, Math.random() * attempt * pause))
     }
   }
+}
+
+function isPassing(error: unknown, kinds = PASSING): boolean {
+  const { code, status } = error as LambdaCacheError
+  return kinds.test(`${code} ${status}`)
 }
 
 /** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
@@ -847,24 +1030,24 @@ function toFailure(url: string, action: string, { status, headers }: FetchRespon
   const [, code = `Http${status}`] = /(?:"__type": *"(?:[^"]*#)?|<Code>)(\w+)/.exec(text) ?? []
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
   const hint = /^AccessDenied/.test(code) ? `: the function's role needs ${action}, and kms:Decrypt if a key of yours encrypts it` : ''
-  return new LambdaCacheError(`${code} (HTTP ${status}) from ${new URL(url).host}${hint}`, { code, status, ...(requestId && { requestId }) })
+  return new LambdaCacheError(`${code} (HTTP ${status}) from ${hostOf(url)}${hint}`, { code, status, ...(requestId && { requestId }) })
 }
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
-async function exchange<T>(fetch: Fetch, { url, ...request }: HttpRequest, read: Reader<T>): Promise<T> {
+async function exchange<T>({ fetch, until }: Target, { url, ...request }: HttpRequest, read: Reader<T>): Promise<T> {
   const controller = new AbortController()
   const { signal } = controller
   let timer: NodeJS.Timeout | undefined
   const progress = (): void => {
     clearTimeout(timer)
-    timer = setTimeout(() => controller.abort(), STALL_LIMIT)
+    timer = setTimeout(() => controller.abort(), Math.min(STALL_LIMIT, until - Date.now()))
   }
   try {
     progress()
     const response = await fetch(url, { ...request, redirect: 'manual', signal })
     return await read(response, pieces(response, progress))
   } catch (error) {
-    throw toNetworkError(new URL(url).host, signal.aborted, error)
+    throw toNetworkError(hostOf(url), signal.aborted, error)
   } finally {
     clearTimeout(timer)
     // Whatever has not been read is not wanted.
@@ -889,7 +1072,7 @@ async function* pieces(response: FetchResponse, progress: () => void): AsyncGene
 function toNetworkError(host: string, timedOut: boolean, error: unknown): unknown {
   const { cause, code = cause?.code } = Object(error) as { code?: string; cause?: { code?: string } }
   if (error instanceof LambdaCacheError) return error
-  if (timedOut) return new LambdaCacheError(`no progress from ${host} in ${STALL_LIMIT} ms: in a VPC it takes a VPC endpoint or a NAT gateway`, { code: 'Timeout' })
+  if (timedOut) return new LambdaCacheError(`no progress from ${host} in ${STALL_LIMIT} ms${ROUTE_HINT}`, { code: 'Timeout' })
   // A certificate that is wrong now is wrong in 50 ms, too. The error itself is not passed on: it can quote a header.
   return new LambdaCacheError(`no answer from ${host} (${code})`, { code: !code || /^ERR_|CERT/.test(code) ? 'RequestFailed' : 'NetworkError' })
 }
@@ -971,25 +1154,25 @@ function encodePath(path: string): string {
 // ---- Credentials ----
 
 /** Those of the environment, else those of the container endpoint. AWS's page: "Container credential provider" in the SDKs and Tools Reference Guide. */
-async function getCredentials(fetch: Fetch): Promise<Credentials> {
+async function getCredentials(target: Target): Promise<Credentials> {
   const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = process.env
   if (accessKeyId && secretAccessKey) return { accessKeyId, secretAccessKey, sessionToken }
   const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } = process.env
   const uri = path ? `http://169.254.170.2${path}` : full
   if (!uri) return fail('NoCredentials', 'none in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI')
-  const known = cache.get(uri)?.answer
-  const holds = known && Date.now() < known.expiresAt! - 5 * 60_000
-  return (holds ? known : await refresh(uri, () => loadCredentials(fetch, uri))).value as Credentials
+  const slot = slotOf(uri)
+  const holds = slot.answer && Date.now() < slot.answer.expiresAt! - 5 * 60_000
+  return (holds ? slot.answer! : await refresh(slot, false, () => loadCredentials(target, uri))).value as Credentials
 }
 
-async function loadCredentials(fetch: Fetch, url: string): Promise<Loaded> {
+async function loadCredentials(target: Target, url: string): Promise<Loaded> {
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
   if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?\/)/.test(url)) {
     fail('NoCredentials', 'AWS_CONTAINER_CREDENTIALS_FULL_URI is neither https nor on a host of ECS, EKS or this one')
   }
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
   const authorization = file ? await readToken(file) : token
-  const answer = await exchange(fetch, { method: 'GET', url, headers: authorization ? { authorization } : {} }, async ({ status }, body) => {
+  const answer = await exchange(target, { method: 'GET', url, headers: authorization ? { authorization } : {} }, async ({ status }, body) => {
     const text = await readText(body, MAX_ANSWER_SIZE)
     return status === 200 ? text : fail('NoCredentials', `no credentials: HTTP ${status} from the container endpoint`)
   })
@@ -1008,8 +1191,6 @@ async function readToken(file: string): Promise<string> {
 // ---- Endpoints ----
 // AWS's pages: "Service-specific endpoints" and "Dual-stack and FIPS endpoints" in the SDKs and Tools Reference Guide.
 
-type Service = 'ssm' | 'secretsmanager' | 's3'
-
 const REGION = /^[a-z]{2,}(-[a-z]+)+-\d+$/
 
 /** The DNS suffixes of the partitions, by how their regions begin. */
@@ -1023,17 +1204,18 @@ const DNS_SUFFIXES = [
   ['', 'amazonaws.com'],
 ] as const
 
-function toTarget(source: Source, { region: given, fetch = globalThis.fetch }: Read): Target {
-  const region = given ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'])
-  if (!region) fail('NoRegion', 'no region: set AWS_REGION or the option region')
-  return { service: source === 'secrets' ? 'secretsmanager' : source, region, fetch }
+function toTarget(source: Source, { region: given, fetch = globalThis.fetch }: Defaults, until = Infinity): Target {
+  const region = given ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
+  const service = source === 'secrets' ? 'secretsmanager' : source
+  return { service, region, endpoint: source === 'custom' ? '' : endpointOf(service, region), fetch, until }
 }
 
 /** Without a slash at its end; for S3 with the bucket. */
-function endpointOf({ service }: Target, region: string, bucket = ''): string {
+function endpointOf(service: string, region: string, bucket = ''): string {
   const variable = `AWS_ENDPOINT_URL_${service === 'secretsmanager' ? 'SECRETS_MANAGER' : service.toUpperCase()}`
   const custom = process.env[variable] || process.env['AWS_ENDPOINT_URL']
   const path = bucket && `/${bucket}`
+  if (!region) fail('NoRegion', 'no region: set AWS_REGION or the option region')
   const fips = isOn('AWS_USE_FIPS_ENDPOINT')
   const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
   if (custom && !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS')) {
@@ -1052,4 +1234,20 @@ function endpointOf({ service }: Target, region: string, bucket = ''): string {
 
 function isOn(variable: string): boolean {
   return /^true$/i.test(process.env[variable] ?? '')
+}
+
+// ---- Helpers ----
+
+function hostOf(url: string): string {
+  return url && new URL(url).host
+}
+
+/** Waits no longer than that; without an end where the time is none. */
+async function within<T>(milliseconds: number, promise: Promise<T>, otherwise: () => T): Promise<T> {
+  if (!(milliseconds < Infinity)) return promise
+  let timer: NodeJS.Timeout | undefined
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, milliseconds)
+  })
+  return Promise.race([promise, timeout.then(otherwise)]).finally(() => clearTimeout(timer))
 }
