@@ -805,7 +805,7 @@ function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Rea
 async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   const results = await Promise.allSettled(promises)
   const errors = results.flatMap((result) => (result.status === 'rejected' ? (result.reason as LambdaCacheError) : []))
-  if (errors[1]) throw new LambdaCacheError([...new Set(errors.map(({ message }) => message))].join('\n'), { ...errors[0]!, cause: errors })
+  if (errors[1]) throw new LambdaCacheError([...new Set(errors.flatMap(({ message }) => message.split('\n')))].join('\n'), { ...errors[0]!, cause: errors })
   return Promise.all(promises)
 }
 
