@@ -411,14 +411,13 @@ function isCurrent(snapshot: Snapshot): boolean {
 }
 
 async function takeSnapshot(entries: readonly Entry[], occasion?: Occasion): Promise<Snapshot> {
-  // Of before the reads: if anything changes meanwhile, the next invocation looks again.
-  const before = generation
   const results: Result[] = []
   const values = await all(entries.map((entry) => valueOf(entry, results, occasion)))
   return {
     results,
     values: Object.fromEntries(entries.map(({ as }, index) => [as, { value: values[index] }])),
-    generation: before,
+    // What has changed while the others were read makes the next invocation look again.
+    generation: results.every(({ slot, answer }) => cache.get(slot.key)?.answer === answer) ? generation : -1,
     takenAt: Date.now(),
     expiresAt: Math.min(...results.map((result) => dueAt(result, 1))),
     aheadAt: Math.min(...results.map((result) => dueAt(result))),
@@ -506,7 +505,7 @@ export async function getObject<const O extends Direct<ObjectEntry>>(uri: string
 }
 
 function readOne(kind: Kind, id: string, options: object = {}): Promise<unknown> {
-  return valueOf(toEntry(kind, { ...options, [kind]: id, as: kind }))
+  return valueOf(toEntry(kind, { ...options, [kind]: id, as: kind }, {}, 'staleIfError fetch'))
 }
 
 /** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
@@ -553,13 +552,13 @@ type AllOptions = ParameterEntry & ParameterGroupEntry & ParameterTreeEntry & Se
 /** The option that says what is asked for. */
 type Kind = 'name' | 'names' | 'path' | 'id' | 'uri' | 'load'
 
-const KINDS: Readonly<Record<Kind, readonly [source: Source, loader: Loader]>> = {
-  name: ['ssm', loadParameter],
-  names: ['ssm', loadParameter],
-  path: ['ssm', loadTree],
-  id: ['secrets', loadSecret],
-  uri: ['s3', loadObject],
-  load: ['custom', loadCustom],
+const KINDS: Readonly<Record<Kind, readonly [source: Source, loader: Loader, options: string]>> = {
+  name: ['ssm', loadParameter, 'decrypt list region default parse'],
+  names: ['ssm', loadParameter, 'decrypt region default parse'],
+  path: ['ssm', loadTree, 'decrypt recursive region default parse'],
+  id: ['secrets', loadSecret, 'versionId versionStage binary region default parse'],
+  uri: ['s3', loadObject, 'versionId file binary region default parse'],
+  load: ['custom', loadCustom, ''],
 }
 
 /** Every option, by what it has to be. */
@@ -579,7 +578,7 @@ const RESERVED_NAMES =
 const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/(.+)$/s
 
 function toEntries(options: Options): Entry[] {
-  const { ssm = [], secrets = [], s3 = [], custom = [], refreshOn: _, ...defaults } = checked(options)
+  const { ssm = [], secrets = [], s3 = [], custom = [], refreshOn: _, ...defaults } = checked(options, 'ssm secrets s3 custom refreshOn region maxAge staleIfError fetch')
   const entries = [
     ...ssm.map((given: EveryOption | string) => toEntry(Object(given).names ? 'names' : Object(given).path ? 'path' : 'name', given, defaults)),
     ...secrets.map((given) => toEntry('id', given, defaults)),
@@ -592,8 +591,8 @@ function toEntries(options: Options): Entry[] {
   return entries
 }
 
-function toEntry(kind: Kind, given: EveryOption | string, defaults: Defaults = {}): Entry {
-  const options: EveryOption & Defaults = { ...defaults, ...checked(typeof given === 'string' ? { [kind]: given } : given) }
+function toEntry(kind: Kind, given: EveryOption | string, defaults: Defaults = {}, direct = ''): Entry {
+  const options: EveryOption & Defaults = { ...defaults, ...checked(typeof given === 'string' ? { [kind]: given } : given, `${kind} ${KINDS[kind][2]} as maxAge ${direct}`) }
   const exclusive = (['parse', 'list', 'binary', 'file'] as const).filter((option) => options[option])
   if (exclusive[1]) refuse(exclusive[0]!, 'it without ' + exclusive[1], 'both')
   if (!options[kind]) refuse(kind, 'it to be there', options[kind])
@@ -621,13 +620,14 @@ function lastSegment(kind: Kind, id: string): string {
 }
 
 /** @returns the options that are given, every one of them known and of the right type */
-function checked<T extends object>(given: T): T {
-  const options = Object.entries(Object(given)).filter(([, value]) => value !== undefined)
+function checked<T extends object>(given: T, allowed: string): T {
+  const options = Object.entries(Object(given)).filter(([option, value]) => value !== undefined || option === 'default')
   for (const [option, value] of options) {
-    const [expected] = Object.entries(OPTIONS).find(([, names]) => names.split(' ').includes(option)) ?? ['no such option']
+    if (!allowed.split(' ').includes(option)) refuse(option, 'no such option here', value)
+    const [expected] = Object.entries(OPTIONS).find(([, names]) => names.split(' ').includes(option)) ?? ['']
     const type = Array.isArray(value) ? 'array' : typeof value
     const holds = expected.includes(type) && value !== '' && (type !== 'number' || Number(value) >= 0)
-    if (!holds && option !== 'default') refuse(option, expected, value)
+    if (expected && !holds) refuse(option, expected, value)
   }
   return Object.fromEntries(options) as T
 }
@@ -682,6 +682,7 @@ interface Answer extends Loaded {
 /** What a handler is given for a read, and the answer that it was made from. */
 interface Result {
   readonly read: Read
+  readonly slot: Slot
   readonly answer: Answer
   readonly value: unknown
 }
@@ -710,11 +711,11 @@ async function load(read: Read, occasion: Occasion): Promise<Result> {
   try {
     const target = toTarget(source, options, occasion.until)
     const { path, recursive, decrypt = true, versionId, versionStage, binary } = options
-    const thing = options.load ?? JSON.stringify([target.service, target.endpoint, id, path, recursive, decrypt, versionId, versionStage, binary])
+    const thing = options.load ?? JSON.stringify([target.service, target.region, target.endpoint, id, path, recursive, decrypt, versionId, versionStage, binary])
     const slot = slotOf(file ?? thing)
     if ((slot.thing ??= thing) !== thing) refuse('file', 'a path that no other object is downloaded to', file)
     const answer = await answerFor(read, slot, target, occasion)
-    return { read, answer, value: convert(read, answer) }
+    return { read, slot, answer, value: convert(read, answer) }
   } catch (error) {
     // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
     const { message, ...details } = error instanceof LambdaCacheError ? error : { message: 'HTTP 200, but no answer of AWS', code: 'InvalidAnswer', status: 200 }
@@ -885,13 +886,14 @@ const bucketRegions = new Map<string, string>()
 async function loadObject(target: Target, { id, file, options: { versionId, binary } }: Read, previous: Answer | undefined): Promise<Loaded> {
   const [, bucket = '', key = ''] = S3_URI.exec(id)!
   const etag = (!file || (previous && (await identify(file)) === previous.identity)) && previous?.etag
+  const conditions: Record<string, string> = etag ? { 'if-none-match': etag } : {}
   return send(target, {
     action: versionId ? 's3:GetObjectVersion' : 's3:GetObject',
     bucket,
     request: (endpoint) => {
       const url = `${endpoint}/${encodePath(key)}`
       if (new URL(url).href !== url) fail('UnsupportedKey', 'a URL cannot carry a key with a segment "." or ".."')
-      return { method: 'GET', url: versionId ? `${url}?versionId=${encode(versionId)}` : url, headers: etag ? { 'if-none-match': etag } : {} }
+      return { method: 'GET', url: versionId ? `${url}?versionId=${encode(versionId)}` : url, headers: conditions }
     },
     read: async ({ status, headers }, body) => {
       if (status === 304) return previous!
@@ -990,6 +992,7 @@ async function callJson<T>(target: Target, action: string, input: object): Promi
 async function send<T>(target: Target, { action, bucket, request, read }: Call<T>): Promise<T> {
   const { service, until } = target
   let clockOffset = 0
+  let moved = false
   for (let attempt = 1; ; attempt += 1) {
     let corrected = false
     try {
@@ -1002,9 +1005,9 @@ async function send<T>(target: Target, { action, bucket, request, read }: Call<T
         if (status === 200 || (status === 304 && headers['if-none-match'])) return read(response, body)
         const text = await readText(body, MAX_ANSWER_SIZE)
         const bucketRegion = answered.get('x-amz-bucket-region') ?? ''
-        if (bucket && bucketRegion !== region && REGION.test(bucketRegion)) {
+        if (bucket && !moved && bucketRegion !== region && REGION.test(bucketRegion)) {
           bucketRegions.set(bucket, bucketRegion)
-          corrected = true
+          corrected = moved = true
         }
         if (!clockOffset && /RequestTimeTooSkewed|Signature expired|not yet current/.test(text)) {
           clockOffset = Date.parse(answered.get('date') ?? '') - Date.now() || 0
@@ -1073,8 +1076,8 @@ function toNetworkError(host: string, timedOut: boolean, error: unknown): unknow
   const { cause, code = cause?.code } = Object(error) as { code?: string; cause?: { code?: string } }
   if (error instanceof LambdaCacheError) return error
   if (timedOut) return new LambdaCacheError(`no progress from ${host} in ${STALL_LIMIT} ms${ROUTE_HINT}`, { code: 'Timeout' })
-  // A certificate that is wrong now is wrong in 50 ms, too. The error itself is not passed on: it can quote a header.
-  return new LambdaCacheError(`no answer from ${host} (${code})`, { code: !code || /^ERR_|CERT/.test(code) ? 'RequestFailed' : 'NetworkError' })
+  // ECONNRESET and the like may pass; a certificate that is wrong will stay so. The error itself is not passed on: it can quote a header.
+  return new LambdaCacheError(`no answer from ${host} (${code})`, { code: /^(E(?!RR)|UND_ERR|HPE)/.test(code!) ? 'NetworkError' : 'RequestFailed' })
 }
 
 async function readAll(body: AsyncIterable<Uint8Array>, limit = Infinity): Promise<Buffer> {
@@ -1219,7 +1222,7 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   const fips = isOn('AWS_USE_FIPS_ENDPOINT')
   const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
   if (custom && !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS')) {
-    if (fips || dualStack || !/^https?:\/\/[^\s@?#]+$/.test(custom)) fail('InvalidEndpoint', `AWS_ENDPOINT_URL has to be an http or https URL, and goes with neither FIPS nor dual-stack`)
+    if (fips || dualStack || !/^https?:\/\/[^\s@?#]+$/.test(custom) || !URL.canParse(custom)) fail('InvalidEndpoint', `AWS_ENDPOINT_URL has to be an http or https URL, and goes with neither FIPS nor dual-stack`)
     return new URL(custom).href.replace(/\/*$/, path)
   }
   if (!REGION.test(region)) refuse('region', 'one such as "eu-west-1"', region)
