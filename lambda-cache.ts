@@ -341,7 +341,7 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
   options: O,
 ): CachedHandler<E, R, C> {
   const entries = toEntries(options)
-  const bases = new WeakMap<object, object | null>()
+  const bases = new WeakMap<object, object>()
   let snapshot: Snapshot | undefined
 
   // The runtime counts parameters, and takes a third one for a callback.
@@ -349,12 +349,15 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
     // A handler that streams is called with (event, responseStream, context); the others may have a callback in third place.
     const streams = typeof third === 'object'
     const context = Object(streams ? third : second)
-    const run = async (given: Snapshot): Promise<unknown> => {
+    const run = (given: Snapshot): unknown => {
       const provided = provide(context, given, bases)
-      return await (handler as (...args: unknown[]) => unknown)(event, ...(streams ? [second, provided] : [provided]))
+      const call = handler as (...args: unknown[]) => unknown
+      return streams ? call(event, second, provided) : call(event, provided)
     }
-    const remaining = context.getRemainingTimeInMillis?.() - DEADLINE_MARGIN
-    const given = snapshot && isCurrent(snapshot) ? snapshot : (snapshot = await takeSnapshot(entries, { remaining }))
+    if (!snapshot || !isCurrent(snapshot)) {
+      snapshot = await takeSnapshot(entries, { remaining: context.getRemainingTimeInMillis?.() - DEADLINE_MARGIN })
+    }
+    const given = snapshot
     const ahead = Date.now() < given.aheadAt ? undefined : refreshAhead(given)
     try {
       return await run(given)
@@ -397,6 +400,7 @@ interface Snapshot {
   readonly expiresAt: number
   readonly aheadAt: number
   readonly takenAt: number
+  base?: object
   holder?: object
 }
 
@@ -450,13 +454,16 @@ async function isSame(one: Snapshot, other: Snapshot): Promise<boolean> {
  * Puts an object that holds the values into the context's prototype chain: four times faster than defining the properties
  * on every context, and they stay out of `{ ...context }`, `JSON.stringify` and logs.
  */
-function provide(context: object, snapshot: Snapshot, bases: WeakMap<object, object | null>): object {
-  const target = Object(context)
-  const prototype = Object.getPrototypeOf(target)
-  // A context that comes a second time has an earlier holder there, which must go.
-  const base = bases.get(prototype) ?? prototype
-  if (!snapshot.holder || bases.get(snapshot.holder) !== base) bases.set((snapshot.holder = Object.create(base, snapshot.values) as object), base)
-  return Object.setPrototypeOf(target, snapshot.holder)
+function provide(context: object, snapshot: Snapshot, bases: WeakMap<object, object>): object {
+  const prototype = Object.getPrototypeOf(context)
+  if (prototype === snapshot.holder) return context
+  if (prototype !== snapshot.base) {
+    // A context that comes a second time has an earlier holder there, which must go.
+    snapshot.base = bases.get(prototype) ?? prototype
+    snapshot.holder = Object.create(snapshot.base!, snapshot.values) as object
+    bases.set(snapshot.holder, snapshot.base!)
+  }
+  return Object.setPrototypeOf(context, snapshot.holder!)
 }
 
 // ---- Direct access ----
