@@ -511,7 +511,7 @@ const ERRORS: readonly ErrorCase[] = [
   },
   { code: 'ThrottlingException', message: 'ssm /app/value: ThrottlingException (HTTP 400) from ssm.us-east-1.amazonaws.com', answers: [refusal('ThrottlingException')], act: (fetch) => SSM.read({ fetch }) },
   { code: 'Http502', message: 's3 s3://bucket/app/value: Http502 (HTTP 502) from bucket.s3.us-east-1.amazonaws.com', answers: [reply(502, `<html>${CANARY}-body`)], act: (fetch) => S3.read({ fetch }) },
-  { code: 'InvalidAnswer', message: 'secrets app/value: HTTP 200, but no answer of AWS', answers: [reply(200, `<html>${CANARY}-body`)], act: (fetch) => SECRETS.read({ fetch }) },
+  { code: 'InvalidAnswer', message: 'secrets app/value: HTTP 200, but not with the JSON that AWS documents', answers: [reply(200, `<html>${CANARY}-body`)], act: (fetch) => SECRETS.read({ fetch }) },
   { code: 'InvalidAnswer', message: 'ssm /app/value: more than 8388608 bytes', answers: [reply(200, `"${CANARY.repeat(1_500_000)}"`)], act: (fetch) => SSM.read({ fetch }) },
   { code: 'NetworkError', message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (ECONNREFUSED)', answers: [unreachable('ECONNREFUSED')], act: (fetch) => SSM.read({ fetch }) },
   { code: 'NetworkError', message: 's3 s3://bucket/app/value: the answer was cut short', answers: [reply(200, `${CANARY}-body`, { 'content-length': '99' })], act: (fetch) => S3.read({ fetch }) },

@@ -315,7 +315,7 @@ export class LambdaCacheError extends Error implements ErrorDetails {
   declare readonly requestId?: string
 
   constructor(message: string, details: ErrorDetails) {
-    super(message, details)
+    super(message)
     Object.assign(this, details)
   }
 }
@@ -355,15 +355,15 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
       return streams ? call(event, second, provided) : call(event, provided)
     }
     if (!snapshot || !isCurrent(snapshot)) {
-      snapshot = await takeSnapshot(entries, { remaining: context.getRemainingTimeInMillis?.() - DEADLINE_MARGIN })
+      snapshot = await takeSnapshot(entries, { deadline: deadlineOf(context) })
     }
     const given = snapshot
-    const ahead = Date.now() < given.aheadAt ? undefined : refreshAhead(given)
+    const ahead = Date.now() < given.aheadAt ? undefined : refreshAhead(given, deadlineOf(context))
     try {
       return await run(given)
     } catch (error) {
       if (streams || !options.refreshOn?.(error)) throw error
-      const renewed = await takeSnapshot(entries, { outdated: given.results }).catch(() => given)
+      const renewed = await takeSnapshot(entries, { outdated: given.results, deadline: deadlineOf(context) }).catch(() => given)
       if (await isSame(given, renewed)) throw error
       return await run((snapshot = renewed))
     } finally {
@@ -409,6 +409,11 @@ const DEADLINE_MARGIN = 200
 /** Milliseconds that an invocation waits at most for what is refreshed ahead. */
 const AHEAD_LIMIT = 300
 
+/** By `Date.now()`. */
+function deadlineOf(context: Partial<LambdaContext>): number {
+  return Date.now() + (context.getRemainingTimeInMillis?.() ?? Infinity) - DEADLINE_MARGIN
+}
+
 function isCurrent(snapshot: Snapshot): boolean {
   const now = Date.now()
   return snapshot.generation === generation && now >= snapshot.takenAt && now < snapshot.expiresAt
@@ -434,14 +439,15 @@ function dueAt({ read, answer }: Result, part = answer.aheadAt): number {
 }
 
 /** One attempt for what is nearly out of date, beside the handler. If it fails, nothing happens: the value is still good. */
-async function refreshAhead({ results }: Snapshot): Promise<void> {
+async function refreshAhead({ results }: Snapshot, deadline: number): Promise<void> {
   const now = Date.now()
+  const until = Math.min(now + AHEAD_LIMIT, deadline)
   const due = results.filter((result) => now >= dueAt(result) && now < dueAt(result, 1))
   const refreshes = due.map(({ read, answer }) => {
     answer.aheadAt = 1
-    return load(read, { outdated: due, until: now + AHEAD_LIMIT })
+    return load(read, { outdated: due, until })
   })
-  await within<unknown>(AHEAD_LIMIT, Promise.allSettled(refreshes), () => {})
+  await within<unknown>(until, Promise.allSettled(refreshes), () => {})
 }
 
 async function isSame(one: Snapshot, other: Snapshot): Promise<boolean> {
@@ -698,8 +704,8 @@ type Loader = (target: Target, read: Read, previous: Answer | undefined) => Prom
 
 /** Why something is read. */
 interface Occasion {
-  /** Milliseconds that the invocation can wait. */
-  readonly remaining?: number
+  /** The time by `Date.now()` until which the invocation can wait. */
+  readonly deadline?: number
   /** Answers that are not good enough, however fresh. */
   readonly outdated?: readonly { readonly answer: Answer }[]
   /** For a refresh ahead: the time by `Date.now()` at which to give up. */
@@ -725,19 +731,19 @@ async function load(read: Read, occasion: Occasion): Promise<Result> {
     return { read, slot, answer, value: convert(read, answer) }
   } catch (error) {
     // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
-    const { message, ...details } = error instanceof LambdaCacheError ? error : { message: 'HTTP 200, but no answer of AWS', code: 'InvalidAnswer', status: 200 }
+    const { message, ...details } = error instanceof LambdaCacheError ? error : { message: 'HTTP 200, but not with the JSON that AWS documents', code: 'InvalidAnswer', status: 200 }
     throw new LambdaCacheError(`${source} ${id}: ${message}`, { ...details, source, id })
   }
 }
 
 async function answerFor(read: Read, slot: Slot, target: Target, occasion: Occasion): Promise<Answer> {
   const { answer, refreshing, isAhead } = slot
-  const { outdated = [], remaining = Infinity, until } = occasion
+  const { outdated = [], deadline = Infinity, until } = occasion
   if (answer && isFresh(answer, read) && !outdated.some((result) => result.answer === answer)) return answer
   const isUsable = (): boolean => !!slot.answer && isFresh(slot.answer, read, read.options.staleIfError ?? 300)
   if (!until && isUsable() && Date.now() < slot.retryAt!) return answer!
   try {
-    return await within(remaining, refresh(slot, !!until, () => KINDS[read.kind][1](target, read, answer)), () =>
+    return await within(deadline, refresh(slot, !!until, () => KINDS[read.kind][1](target, read, answer)), () =>
       fail('Timeout', `still waiting for ${hostOf(target.endpoint)} as the invocation ends${ROUTE_HINT}`),
     )
   } catch (error) {
@@ -776,6 +782,7 @@ function refresh(slot: Slot, isAhead: boolean, loader: () => Promise<Loaded>): P
       throw error
     })
     .then((loaded) => {
+      slot.retryAt = 0
       slot.answer = { parsed: new WeakMap(), ...loaded, arrivedAt: Date.now(), aheadAt: 0.8 + Math.random() / 5 }
       generation += 1
       // Those fetched longest ago come first.
@@ -822,6 +829,7 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
 /** SSM names that go out together, and what comes back for each. */
 interface Batch {
   readonly names: Set<string>
+  readonly fetch: Fetch
   readonly found: Promise<Map<string, unknown>>
 }
 
@@ -829,10 +837,16 @@ const openBatches = new Map<string, Batch>()
 
 async function loadParameter(target: Target, { id, options: { decrypt = true } }: Read): Promise<Loaded> {
   const key = JSON.stringify([target, decrypt])
-  const batch = openBatches.get(key) ?? openBatch(key, target, decrypt)
+  const open = openBatches.get(key)
+  const batch = open?.fetch === target.fetch ? open : openBatch(key, target, decrypt)
   // AWS takes ten at a time.
   if (batch.names.add(id).size > 9) openBatches.delete(key)
-  const value = (await batch.found).get(id)
+  const found = await batch.found.catch((error: LambdaCacheError) => {
+    // AWS refuses all ten for one that is malformed or not allowed: then each is asked for alone.
+    if (batch.names.size < 2 || !/^(AccessDenied|Validation)/.test(error.code)) throw error
+    return getParameters(target, [id], decrypt)
+  })
+  const value = found.get(id)
   if (typeof value !== 'string') throw value
   return { value }
 }
@@ -844,14 +858,16 @@ function openBatch(key: string, target: Target, decrypt: boolean): Batch {
     openBatches.delete(key)
     return getParameters(target, names, decrypt)
   })
-  openBatches.set(key, { names, found })
-  return { names, found }
+  const batch = { names, found, fetch: target.fetch }
+  openBatches.set(key, batch)
+  return batch
 }
 
 /** API: GetParameters. */
 async function getParameters(target: Target, names: Iterable<string>, decrypt: boolean): Promise<Map<string, unknown>> {
   const found = new Map<string, unknown>()
-  const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(target, 'ssm:GetParameters', { Names: [...names], WithDecryption: decrypt })
+  const input = { Names: [...names], WithDecryption: decrypt }
+  const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(target, 'ssm:GetParameters', input)
   for (const { Name, ARN, Selector = '', Value } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     const selector = Selector.replace(/^:?(?=.)/, ':')
@@ -873,7 +889,7 @@ async function loadTree(target: Target, { id, options: { recursive = false, decr
   let NextToken: string | undefined
   do {
     const page: ParametersAnswer = await callJson(target, 'ssm:GetParametersByPath', { Path: id, Recursive: recursive, WithDecryption: decrypt, NextToken })
-    for (const { Name, Value } of page.Parameters) texts.push([Name.slice(id.length).replace(/^\//, ''), Value.toString()])
+    for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id, '').replace(/^\//, ''), Value.toString()])
     NextToken = page.NextToken
   } while (NextToken)
   return { value: frozen(texts) }
@@ -1187,6 +1203,7 @@ async function loadCredentials(target: Target, url: string): Promise<Loaded> {
     return status === 200 ? text : fail('NoCredentials', `no credentials: HTTP ${status} from the container endpoint`)
   })
   const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(answer)
+  if (!accessKeyId || !secretAccessKey) fail('NoCredentials', 'no credentials: none in the answer of the container endpoint')
   return { value: { accessKeyId, secretAccessKey, sessionToken }, expiresAt: Date.parse(Expiration) }
 }
 
@@ -1252,12 +1269,12 @@ function hostOf(url: string): string {
   return url && new URL(url).host
 }
 
-/** Waits no longer than that; without an end where the time is none. */
-async function within<T>(milliseconds: number, promise: Promise<T>, otherwise: () => T): Promise<T> {
-  if (!(milliseconds < Infinity)) return promise
+/** Waits until then, by `Date.now()`, at most. */
+async function within<T>(time: number, promise: Promise<T>, otherwise: () => T): Promise<T> {
+  if (time === Infinity) return promise
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, milliseconds)
+    timer = setTimeout(resolve, time - Date.now())
   })
   return Promise.race([promise, timeout.then(otherwise)]).finally(() => clearTimeout(timer))
 }
