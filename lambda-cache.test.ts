@@ -71,6 +71,8 @@ afterEach(async () => {
   mock.timers.reset()
   mock.restoreAll()
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+  // The sockets of fetch close with the server's, and take their timers along: under a mocked clearTimeout these would go on.
+  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve))
   for (const name of Object.keys(process.env)) delete process.env[name]
   Object.assign(process.env, originalEnvironment)
 })
