@@ -13,7 +13,9 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, mock, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { inspect, promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
 import type { Context, Handler } from 'aws-lambda'
+import { transformSync } from 'esbuild'
 import { startLocalAws, type LocalAws, type Seed } from './examples/local-aws.js'
 import {
   clearCache,
@@ -2300,4 +2302,44 @@ export async function password(): Promise<string | undefined> {
       assert.equal(output, '')
     })
   }
+})
+
+describe('README.md', () => {
+  const readme = readFileSync(new URL('README.md', import.meta.url), 'utf8')
+  const source = readFileSync(new URL('lambda-cache.ts', import.meta.url), 'utf8')
+  const blocks = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block]) => block!)
+
+  test('shows the handler of the examples', async () => {
+    const handler = await readFile(new URL('examples/handler.ts', import.meta.url), 'utf8')
+    assert.equal(blocks[0], handler.replace('../lambda-cache.js', './lambda-cache.js'))
+  })
+
+  test('shows nothing that does not compile', async () => {
+    const folder = await temporaryFolder()
+    const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
+    await mkdir(join(folder, 'examples'))
+    await writeFile(join(folder, 'lambda-cache.ts'), source)
+    await writeFile(join(folder, 'examples/local-aws.ts'), await readFile(here('examples/local-aws.ts')))
+    await Promise.all(blocks.map((block, index) => writeFile(join(folder, `block-${index}.ts`), block)))
+    await symlink(here('node_modules'), join(folder, 'node_modules'))
+    await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module' }))
+    const compilerOptions = { strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, module: 'nodenext', target: 'es2022', lib: ['es2022'], noEmit: true, types: ['node', 'aws-lambda'] }
+    await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions }))
+    const output = await promisify(execFile)(process.execPath, [here('node_modules/typescript/bin/tsc'), '-p', folder]).then(() => '', ({ stdout }: { stdout: string }) => stdout)
+    assert.ok(blocks.length > 10)
+    assert.equal(output, '')
+  })
+
+  test('names a size that holds, and not by much', () => {
+    const [, figure = ''] = /<!-- size -->([\d,]+) bytes/.exec(readme) ?? []
+    const limit = Number(figure.replace(',', ''))
+    const size = gzipSync(transformSync(source, { loader: 'ts', format: 'esm', minify: true }).code, { level: 9 }).length
+    assert.ok(size <= limit && size > limit - 100, `${size} bytes, and the README says ${limit}`)
+  })
+
+  test('lists every code that an error of the library has', () => {
+    const own = [...source.matchAll(/(?:fail\(|code: )'([A-Z]\w+)'/g)].map(([, code]) => code!)
+    assert.ok(own.length > 10)
+    assert.deepEqual(own.filter((code) => !readme.includes(`\`${code}\``)), [])
+  })
 })
