@@ -22,6 +22,7 @@
 //   Helpers
 
 import { createHash, createHmac, randomUUID } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 
 // ---- Options and types ----
 
@@ -316,6 +317,7 @@ export class LambdaCacheError extends Error implements ErrorDetails {
 
   constructor(message: string, details: ErrorDetails) {
     super(message)
+    // Here, not above: an own property that is enumerable survives being copied.
     Object.assign(this, details)
   }
 }
@@ -354,20 +356,20 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
       const call = handler as (...args: unknown[]) => unknown
       return streams ? call(event, second, provided) : call(event, provided)
     }
-    if (!snapshot || !isCurrent(snapshot)) {
-      snapshot = await takeSnapshot(entries, { deadline: deadlineOf(context) })
+    const ahead: Promise<unknown>[] = []
+    if (snapshot?.generation !== generation || Date.now() >= snapshot.dueAt) {
+      snapshot = await takeSnapshot(entries, { deadline: deadlineOf(context), ahead })
     }
     const given = snapshot
-    const ahead = Date.now() < given.aheadAt ? undefined : refreshAhead(given, deadlineOf(context))
     try {
       return await run(given)
     } catch (error) {
       if (streams || !options.refreshOn?.(error)) throw error
-      const renewed = await takeSnapshot(entries, { outdated: given.results, deadline: deadlineOf(context) }).catch(() => given)
-      if (await isSame(given, renewed)) throw error
+      const renewed = await takeSnapshot(entries, { outdated: given.answers, deadline: deadlineOf(context) }).catch(() => given)
+      if (isDeepStrictEqual(given.answers.map(contentOf), renewed.answers.map(contentOf))) throw error
       return await run((snapshot = renewed))
     } finally {
-      if (ahead) await ahead
+      if (ahead[0]) await Promise.all(ahead)
     }
   }
   const prefetch = async (): Promise<void> => {
@@ -393,67 +395,44 @@ export const withCacheStream: <E, R, const O extends Options, S = ResponseStream
 
 /** The values of one moment, and what they were made from. */
 interface Snapshot {
-  readonly results: readonly Result[]
+  readonly answers: readonly Answer[]
   readonly values: PropertyDescriptorMap
+  /** That of the cache before the values were read: if anything has changed meanwhile, the next invocation looks again. */
   readonly generation: number
-  /** When the first of the values expires, and when one may be refreshed ahead of that: by `Date.now()`. */
-  readonly expiresAt: number
-  readonly aheadAt: number
-  readonly takenAt: number
-  base?: object
+  /** When the first of the values expires or may be refreshed ahead of that: by `Date.now()`. */
+  readonly dueAt: number
+  /** What the values are put on, and its prototype: that of the contexts. */
   holder?: object
+  base?: object
 }
 
 /** Milliseconds before the end of an invocation, for the error to get out. */
 const DEADLINE_MARGIN = 200
-/** Milliseconds that an invocation waits at most for what is refreshed ahead. */
-const AHEAD_LIMIT = 300
 
 /** By `Date.now()`. */
 function deadlineOf(context: Partial<LambdaContext>): number {
   return Date.now() + (context.getRemainingTimeInMillis?.() ?? Infinity) - DEADLINE_MARGIN
 }
 
-function isCurrent(snapshot: Snapshot): boolean {
-  const now = Date.now()
-  return snapshot.generation === generation && now >= snapshot.takenAt && now < snapshot.expiresAt
-}
-
 async function takeSnapshot(entries: readonly Entry[], occasion?: Occasion): Promise<Snapshot> {
-  const results: Result[] = []
-  const values = await all(entries.map((entry) => valueOf(entry, results, occasion)))
+  const before = generation
+  const readings = await all(entries.map((entry) => readEntry(entry, occasion)))
   return {
-    results,
-    values: Object.fromEntries(entries.map(({ as }, index) => [as, { value: values[index] }])),
-    // What has changed while the others were read makes the next invocation look again.
-    generation: results.every(({ slot, answer }) => cache.get(slot.key)?.answer === answer) ? generation : -1,
-    takenAt: Date.now(),
-    expiresAt: Math.min(...results.map((result) => dueAt(result, 1))),
-    aheadAt: Math.min(...results.map((result) => dueAt(result))),
+    answers: readings.flatMap(({ answers }) => answers),
+    values: Object.fromEntries(readings.map(({ as, value }) => [as, { value }])),
+    generation: before,
+    dueAt: Math.min(...readings.map(({ dueAt }) => dueAt)),
   }
 }
 
-/** The time by `Date.now()` at which a value has reached that part of its `maxAge`. */
-function dueAt({ read, answer }: Result, part = answer.aheadAt): number {
-  return answer.arrivedAt + read.maxAge * 1000 * part
+/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
+function dueAt({ arrivedAt, aheadAt }: Answer, maxAge: number): number {
+  return arrivedAt + maxAge * 1000 * aheadAt
 }
 
-/** One attempt for what is nearly out of date, beside the handler. If it fails, nothing happens: the value is still good. */
-async function refreshAhead({ results }: Snapshot, deadline: number): Promise<void> {
-  const now = Date.now()
-  const until = Math.min(now + AHEAD_LIMIT, deadline)
-  const due = results.filter((result) => now >= dueAt(result) && now < dueAt(result, 1))
-  const refreshes = due.map(({ read, answer }) => {
-    answer.aheadAt = 1
-    return load(read, { outdated: due, until })
-  })
-  await within<unknown>(until, Promise.allSettled(refreshes), () => {})
-}
-
-async function isSame(one: Snapshot, other: Snapshot): Promise<boolean> {
-  const { isDeepStrictEqual } = await import('node:util')
-  const answersOf = ({ results }: Snapshot): unknown => results.map(({ answer: { value, etag, missing } }) => [value, etag, !missing])
-  return isDeepStrictEqual(answersOf(one), answersOf(other))
+/** What a change of the values shows in, other than for when they came. */
+function contentOf({ value, etag, missing }: Answer): unknown {
+  return [value, etag, !missing]
 }
 
 /**
@@ -517,8 +496,9 @@ export async function getObject<const O extends Direct<ObjectEntry>>(uri: string
   return readOne('uri', uri, options) as Promise<ObjectValue<O>>
 }
 
-function readOne(kind: Kind, id: string, options: object = {}): Promise<unknown> {
-  return valueOf(toEntry(kind, { ...options, [kind]: id, as: kind }, {}, 'staleIfError fetch'))
+async function readOne(kind: Kind, id: string, options: object = {}): Promise<unknown> {
+  const { value } = await readEntry(toEntry(kind, { ...options, [kind]: id, as: kind }, {}))
+  return value
 }
 
 /** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
@@ -542,42 +522,34 @@ export function json<T>(text: string): T {
 
 /** One property of the context. */
 interface Entry {
+  readonly kind: Kind
   readonly as: string
   /** What it reads: one thing, or for a group one for each name. */
-  readonly reads: readonly Read[]
-  /** The keys of a group's record. */
-  readonly keys: readonly string[] | undefined
+  readonly ids: readonly string[]
+  readonly options: ReadOptions
 }
 
-/** One thing to read, from the cache or from AWS. */
-interface Read {
-  readonly kind: Kind
-  readonly id: string
-  readonly options: EveryOption & Defaults
-  readonly maxAge: number
-  /** Where an S3 object is downloaded to; without it, the content stays in memory. */
-  readonly file: string | undefined
-}
-
+/** What an entry says, or else `withCache`, or else the defaults. `file` is there for an object that is downloaded, and only then. */
+type ReadOptions = EveryOption & Defaults & { readonly maxAge: number; readonly staleIfError: number; readonly decrypt: boolean }
 type EveryOption = { readonly [O in keyof AllOptions]?: AllOptions[O] | undefined }
 type AllOptions = ParameterEntry & ParameterGroupEntry & ParameterTreeEntry & SecretEntry & ObjectEntry & CustomEntry
 
 /** The option that says what is asked for. */
 type Kind = 'name' | 'names' | 'path' | 'id' | 'uri' | 'load'
 
+/** Where each kind comes from, what loads it, and the options of its own. */
 const KINDS: Readonly<Record<Kind, readonly [source: Source, loader: Loader, options: string]>> = {
-  name: ['ssm', loadParameter, 'decrypt list region default parse'],
-  names: ['ssm', loadParameter, 'decrypt region default parse'],
-  path: ['ssm', loadTree, 'decrypt recursive region default parse'],
-  id: ['secrets', loadSecret, 'versionId versionStage binary region default parse'],
-  uri: ['s3', loadObject, 'versionId file binary region default parse'],
+  name: ['ssm', loadParameter, 'decrypt list'],
+  names: ['ssm', loadParameter, 'decrypt'],
+  path: ['ssm', loadTree, 'decrypt recursive'],
+  id: ['secrets', loadSecret, 'versionId versionStage binary'],
+  uri: ['s3', loadObject, 'versionId file binary'],
   load: ['custom', loadCustom, ''],
 }
 
-/** Every option, by what it has to be. */
+/** What options have to be, other than a non-empty string; `default` may be anything. */
 const OPTIONS = {
-  'non-empty string': 'as region name path id uri versionId versionStage file',
-  'number >= 0': 'maxAge staleIfError',
+  'number >= 0': 'maxAge staleIfError LAMBDA_CACHE_MAX_AGE',
   boolean: 'decrypt list recursive binary',
   function: 'fetch parse load refreshOn',
   array: 'ssm secrets s3 custom names',
@@ -590,39 +562,34 @@ const RESERVED_NAMES =
 /** ARNs and directory buckets are left out: they have endpoints and signatures of their own. */
 const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/(.+)$/s
 
+/** Of each source's kinds, the last is the one whose entries may be plain strings. */
+const SOURCES: Readonly<Record<Source, readonly Kind[]>> = { ssm: ['names', 'path', 'name'], secrets: ['id'], s3: ['uri'], custom: ['load'] }
+
 function toEntries(options: Options): Entry[] {
-  const { ssm = [], secrets = [], s3 = [], custom = [], refreshOn: _, ...defaults } = checked(options, 'ssm secrets s3 custom refreshOn region maxAge staleIfError fetch')
-  const entries = [
-    ...ssm.map((given: EveryOption | string) => toEntry(Object(given).names ? 'names' : Object(given).path ? 'path' : 'name', given, defaults)),
-    ...secrets.map((given) => toEntry('id', given, defaults)),
-    ...s3.map((given) => toEntry('uri', given, defaults)),
-    ...custom.map((given) => toEntry('load', given, defaults)),
-  ]
+  const defaults = checked(options, 'ssm secrets s3 custom refreshOn region maxAge staleIfError fetch')
+  const entries = Object.entries(SOURCES).flatMap(([source, kinds]) =>
+    ((options[source as Source] ?? []) as EveryOption[]).map((own) => toEntry(kinds.find((kind) => Object(own)[kind]) ?? kinds.at(-1)!, own, defaults)),
+  )
   const names = entries.map(({ as }) => as)
   const refused = names.find((name, index) => RESERVED_NAMES.test(name) || names.indexOf(name) < index)
   if (refused) refuse('as', 'a name that is not taken', refused)
   return entries
 }
 
-function toEntry(kind: Kind, given: EveryOption | string, defaults: Defaults = {}, direct = ''): Entry {
-  const options: EveryOption & Defaults = { ...defaults, ...checked(typeof given === 'string' ? { [kind]: given } : given, `${kind} ${KINDS[kind][2]} as maxAge ${direct}`) }
-  const exclusive = (['parse', 'list', 'binary', 'file'] as const).filter((option) => options[option])
-  if (exclusive[1]) refuse(exclusive[0]!, 'it without ' + exclusive[1], 'both')
-  if (!options[kind]) refuse(kind, 'it to be there', options[kind])
-  const reads = (kind === 'load' ? [options.as] : [options[kind]].flat()).map((id) => toRead(kind, id, options))
-  const keys = reads.map(({ id }) => lastSegment(kind, id))
-  if (new Set(keys).size < keys.length) refuse('names', 'different last segments', keys.join())
-  const { as = options.names ? '' : keys[0] } = options
-  return { as: as || refuse('as', 'a name for what has none', as), reads, keys: options.names && keys }
-}
-
-function toRead(kind: Kind, id: unknown, options: EveryOption & Defaults): Read {
-  const { maxAge = Number(process.env['LAMBDA_CACHE_MAX_AGE'] || 60), parse, binary } = options
-  if (!(maxAge >= 0)) refuse('LAMBDA_CACHE_MAX_AGE', 'number >= 0', maxAge)
-  if (!id || typeof id !== 'string') return refuse(kind, 'non-empty string', id)
-  if (kind === 'uri' && !S3_URI.test(id)) refuse(kind, 's3://bucket/key, the bucket by its name or alias', id)
-  const { file = `/tmp/${lastSegment(kind, id)}` } = options
-  return { kind, id, options, maxAge, file: kind === 'uri' && !parse && !binary ? file : undefined }
+function toEntry(kind: Kind, given: EveryOption | string, defaults: Defaults): Entry {
+  const own = checked(typeof given === 'string' ? { [kind]: given } : given, `${kind} ${KINDS[kind][2]} as maxAge staleIfError region fetch default parse`)
+  const options = { maxAge: Number(process.env['LAMBDA_CACHE_MAX_AGE'] || 60), staleIfError: 300, decrypt: true, ...defaults, ...own } as ReadOptions
+  check('LAMBDA_CACHE_MAX_AGE', options.maxAge)
+  const [one, another] = (['parse', 'list', 'binary', 'file'] as const).filter((option) => options[option])
+  if (another) refuse(one!, `it without ${another}`, 'both')
+  const ids = kind === 'load' ? [options.as!] : ([options[kind]].flat() as string[])
+  for (const id of ids) check('name', id, kind)
+  if (kind === 'uri' && !S3_URI.test(ids[0]!)) refuse(kind, 's3://bucket/key', ids[0])
+  const segments = ids.map((id) => lastSegment(kind, id))
+  if (new Set(segments).size < segments.length) refuse('names', 'different last segments', segments.join())
+  const { as = options.names ? '' : segments[0]!, file = `/tmp/${segments[0]}` } = options
+  check('as', as)
+  return { kind, as, ids, options: { ...options, file: kind === 'uri' && (!one || one === 'file') ? file : undefined } }
 }
 
 /** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. */
@@ -637,12 +604,15 @@ function checked<T extends object>(given: T, allowed: string): T {
   const options = Object.entries(Object(given)).filter(([option, value]) => value !== undefined || option === 'default')
   for (const [option, value] of options) {
     if (!allowed.split(' ').includes(option)) refuse(option, 'no such option here', value)
-    const [expected] = Object.entries(OPTIONS).find(([, names]) => names.split(' ').includes(option)) ?? ['']
-    const type = Array.isArray(value) ? 'array' : typeof value
-    const holds = expected.includes(type) && value !== '' && (type !== 'number' || Number(value) >= 0)
-    if (expected && !holds) refuse(option, expected, value)
+    if (option !== 'default') check(option, value)
   }
   return Object.fromEntries(options) as T
+}
+
+function check(option: string, value: unknown, shownAs = option): void {
+  const [expected] = Object.entries(OPTIONS).find(([, names]) => names.split(' ').includes(option)) ?? ['non-empty string']
+  const type = Array.isArray(value) ? 'array' : typeof value
+  if (!(expected.includes(type) && value !== '' && (type !== 'number' || Number(value) >= 0))) refuse(shownAs, expected, value)
 }
 
 function refuse(option: string, expected: string, given: unknown): never {
@@ -658,6 +628,8 @@ let generation = 0
 const MAX_ENTRIES = 1000
 /** Milliseconds for which AWS is left alone after it failed to refresh a value that can still be served. */
 const RETRY_PAUSE = 5000
+/** Milliseconds that an invocation waits at most for what is refreshed ahead. */
+const AHEAD_LIMIT = 300
 
 interface Slot {
   readonly key: unknown
@@ -666,7 +638,8 @@ interface Slot {
   answer?: Answer
   /** The refresh that is under way: whoever needs one meanwhile waits for this. */
   refreshing?: Promise<Answer> | undefined
-  isAhead?: boolean
+  /** The last refresh ahead of time. */
+  ahead?: Promise<Answer>
   retryAt?: number
 }
 
@@ -679,87 +652,109 @@ interface Loaded {
   readonly identity?: string | undefined
   /** For credentials: the time, in milliseconds, until which they hold. */
   readonly expiresAt?: number
+  /** The error for those who have no default: AWS said that there is no such thing. */
+  readonly missing?: unknown
 }
 
 interface Answer extends Loaded {
   /** By `Date.now()`: the monotonic clock may stand still while Lambda has the process frozen. */
   readonly arrivedAt: number
-  /** The error for those who have no default: AWS said that there is no such thing. */
-  readonly missing?: unknown
   /** What each `parse` made of the value. */
   readonly parsed: WeakMap<object, unknown>
   /** The part of its `maxAge` after which it is refreshed ahead: a random one, so that a fleet does not refresh in step. */
   aheadAt: number
 }
 
-/** What a handler is given for a read, and the answer that it was made from. */
-interface Result {
-  readonly read: Read
-  readonly slot: Slot
-  readonly answer: Answer
+/** What an entry comes to. */
+interface Reading {
+  readonly as: string
   readonly value: unknown
+  readonly answers: readonly Answer[]
+  /** As in {@link Snapshot}. */
+  readonly dueAt: number
 }
 
-type Loader = (target: Target, read: Read, previous: Answer | undefined) => Promise<Loaded>
+type Loader = (target: Target, id: string, options: ReadOptions, previous: Answer | undefined) => Promise<Loaded>
 
 /** Why something is read. */
 interface Occasion {
   /** The time by `Date.now()` until which the invocation can wait. */
   readonly deadline?: number
   /** Answers that are not good enough, however fresh. */
-  readonly outdated?: readonly { readonly answer: Answer }[]
-  /** For a refresh ahead: the time by `Date.now()` at which to give up. */
-  readonly until?: number
+  readonly outdated?: readonly Answer[]
+  /** Takes the refreshes ahead that the invocation is to wait for. */
+  readonly ahead?: Promise<unknown>[]
 }
 
-async function valueOf({ reads, keys }: Entry, results: Result[] = [], occasion: Occasion = {}): Promise<unknown> {
-  const own = await all(reads.map((read) => load(read, occasion)))
-  results.push(...own)
-  return keys ? frozen(own.map(({ value }, index) => [keys[index]!, value])) : own[0]!.value
+/** What a reader wants, and how to get it. */
+interface Wanted {
+  readonly options: ReadOptions
+  readonly id: string
+  readonly host: string
+  readonly slot: Slot
+  readonly bring: (until?: number) => Promise<Loaded>
 }
 
-async function load(read: Read, occasion: Occasion): Promise<Result> {
-  const { kind, id, options, file } = read
-  const [source] = KINDS[kind]
+async function readEntry(entry: Entry, occasion: Occasion = {}): Promise<Reading> {
+  const { kind, as, ids, options } = entry
+  const loaded = await all(ids.map((id) => load(entry, id, occasion)))
+  const value = kind === 'names' ? frozen(loaded.map(([, value], index) => [lastSegment(kind, ids[index]!), value])) : loaded[0]![1]
+  const answers = loaded.map(([answer]) => answer)
+  return { as, value, answers, dueAt: Math.min(...answers.map((answer) => dueAt(answer, options.maxAge))) }
+}
+
+async function load(entry: Entry, id: string, occasion: Occasion): Promise<readonly [answer: Answer, value: unknown]> {
+  const { kind, options } = entry
+  const [source, loader] = KINDS[kind]
   try {
-    const target = toTarget(source, options, occasion.until)
-    const { path, recursive, decrypt = true, versionId, versionStage, binary } = options
-    const thing = options.load ?? JSON.stringify([target.service, target.region, target.endpoint, id, path, recursive, decrypt, versionId, versionStage, binary])
+    const { path, recursive, decrypt, versionId, versionStage, binary, file, fetch = globalThis.fetch } = options
+    const service = source === 'secrets' ? 'secretsmanager' : source
+    const region = options.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
+    const endpoint = kind === 'load' ? '' : endpointOf(service, region)
+    const thing = options.load ?? JSON.stringify([endpoint, service, region, id, path, recursive, decrypt, versionId, versionStage, binary])
     const slot = slotOf(file ?? thing)
-    if ((slot.thing ??= thing) !== thing) refuse('file', 'a path that no other object is downloaded to', file)
-    const answer = await answerFor(read, slot, target, occasion)
-    return { read, slot, answer, value: convert(read, answer) }
+    if ((slot.thing ??= thing) !== thing) refuse('file', 'a file of its own', file)
+    const bring = (until = Infinity): Promise<Loaded> => loader({ service, region, fetch, until }, id, options, slot.answer)
+    const answer = await answerFor({ options, id, host: endpoint && new URL(endpoint).host, slot, bring }, occasion)
+    return [answer, convert(options, answer)]
   } catch (error) {
     // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
-    const { message, ...details } = error instanceof LambdaCacheError ? error : { message: 'HTTP 200, but not with the JSON that AWS documents', code: 'InvalidAnswer', status: 200 }
-    throw new LambdaCacheError(`${source} ${id}: ${message}`, { ...details, source, id })
+    const { message, code, ...details } = error instanceof LambdaCacheError ? error : { message: 'HTTP 200, but not with the JSON that AWS documents', code: 'InvalidAnswer', status: 200 }
+    return fail(code, `${source} ${id}: ${message}`, { ...details, source, id })
   }
 }
 
-async function answerFor(read: Read, slot: Slot, target: Target, occasion: Occasion): Promise<Answer> {
-  const { answer, refreshing, isAhead } = slot
-  const { outdated = [], deadline = Infinity, until } = occasion
-  if (answer && isFresh(answer, read) && !outdated.some((result) => result.answer === answer)) return answer
-  const isUsable = (): boolean => !!slot.answer && isFresh(slot.answer, read, read.options.staleIfError ?? 300)
-  if (!until && isUsable() && Date.now() < slot.retryAt!) return answer!
+async function answerFor(wanted: Wanted, occasion: Occasion): Promise<Answer> {
+  const { options, id, host, slot, bring } = wanted
+  const { outdated = [], deadline = Infinity, ahead } = occasion
+  const { maxAge, staleIfError } = options
+  const { answer, refreshing } = slot
+  const isYoungerThan = (seconds: number): boolean => {
+    const age = Date.now() - slot.answer?.arrivedAt!
+    return age >= 0 && age < seconds * 1000 && (!slot.answer!.missing || 'default' in options)
+  }
+  const isUsable = (): boolean => isYoungerThan(maxAge + staleIfError)
+  if (answer && isYoungerThan(maxAge) && !outdated.includes(answer)) {
+    if (ahead && Date.now() >= dueAt(answer, maxAge)) {
+      // One attempt, beside the handler. If it fails, nothing happens: the value is still good.
+      answer.aheadAt = 1
+      const until = Math.min(Date.now() + AHEAD_LIMIT, deadline)
+      slot.ahead = refresh(slot, () => bring(until))
+      ahead.push(within<unknown>(until, slot.ahead.catch(() => {}), () => {}))
+    }
+    return answer
+  }
+  if (isUsable() && Date.now() < slot.retryAt!) return answer!
   try {
-    return await within(deadline, refresh(slot, !!until, () => KINDS[read.kind][1](target, read, answer)), () =>
-      fail('Timeout', `still waiting for ${hostOf(target.endpoint)} as the invocation ends${ROUTE_HINT}`),
-    )
+    return await within(deadline, refresh(slot, bring), () => fail('Timeout', `no answer${host && ` from ${host}`} before the invocation ends${ROUTE_HINT}`))
   } catch (error) {
-    if (until) throw error
     // One attempt is what a refresh ahead has. Here it takes all three.
-    if (isAhead && refreshing) return answerFor(read, slot, target, occasion)
+    if (refreshing && refreshing === slot.ahead) return answerFor(wanted, occasion)
     if (!isPassing(error) || !isUsable()) throw error
     slot.retryAt = Date.now() + RETRY_PAUSE
-    if (!refreshing) console.warn(`lambda-cache: ${read.id}: ${(error as LambdaCacheError).message}: serving the last value`)
+    if (!refreshing) console.warn(`lambda-cache: ${id}: ${(error as LambdaCacheError).message}: serving the last value`)
     return slot.answer!
   }
-}
-
-function isFresh({ arrivedAt, missing }: Answer, { maxAge, options }: Read, extra = 0): boolean {
-  const age = Date.now() - arrivedAt
-  return age >= 0 && age < (maxAge + extra) * 1000 && (!missing || 'default' in options)
 }
 
 function slotOf(key: unknown): Slot {
@@ -769,37 +764,32 @@ function slotOf(key: unknown): Slot {
 }
 
 /** One at a time. */
-function refresh(slot: Slot, isAhead: boolean, loader: () => Promise<Loaded>): Promise<Answer> {
-  if (slot.refreshing) return slot.refreshing
-  const isKept = (): boolean => cache.get(slot.key) === slot
-  slot.isAhead = isAhead
-  return (slot.refreshing = loader()
-    .catch((error: LambdaCacheError) => {
+function refresh(slot: Slot, bring: () => Promise<Loaded>): Promise<Answer> {
+  return (slot.refreshing ??= bring()
+    .catch((error: LambdaCacheError): Loaded => {
       // That there is no such thing is an answer too, for those who have a default.
-      if (/^(Parameter(Version)?NotFound|ResourceNotFoundException|NoSuchKey|NoSuchVersion)$/.test(error.code)) return { value: '', missing: error }
-      // A failure takes no room.
-      if (!slot.answer && isKept()) cache.delete(slot.key)
+      if (/^(Parameter(Version)?NotFound|ResourceNotFoundException|NoSuch(Key|Version))$/.test(error.code)) return { value: '', missing: error }
       throw error
     })
     .then((loaded) => {
-      slot.retryAt = 0
-      slot.answer = { parsed: new WeakMap(), ...loaded, arrivedAt: Date.now(), aheadAt: 0.8 + Math.random() / 5 }
       generation += 1
-      // Those fetched longest ago come first.
-      if (isKept()) cache.delete(slot.key) && cache.set(slot.key, slot)
-      for (const key of cache.keys()) if (cache.size > MAX_ENTRIES) cache.delete(key)
-      return slot.answer
+      slot.retryAt = 0
+      return (slot.answer = { parsed: new WeakMap(), ...loaded, arrivedAt: Date.now(), aheadAt: 0.8 + Math.random() / 5 })
     })
-    .finally(() => (slot.refreshing = undefined)))
+    .finally(() => {
+      slot.refreshing = undefined
+      // Those fetched longest ago come first. A failure takes no room.
+      if (cache.get(slot.key) === slot && cache.delete(slot.key) && slot.answer) cache.set(slot.key, slot)
+      if (cache.size > MAX_ENTRIES) cache.delete(cache.keys().next().value)
+    }))
 }
 
 /** What an entry makes of an answer. */
-function convert({ kind, options }: Read, { value, missing, parsed }: Answer): unknown {
+function convert(options: ReadOptions, { value, missing, parsed }: Answer): unknown {
   const { parse, list, binary } = options
-  if ('default' in options && (missing || (kind === 'path' && !Object.keys(value as object)[0]))) return options.default
+  if ('default' in options && (missing || isDeepStrictEqual(value, {}))) return options.default
   if (missing) throw missing
   if (binary) return new Uint8Array(Buffer.from(value as string))
-  if (kind === 'id' && typeof value !== 'string') fail('BinarySecret', 'it is binary: ask for it with binary: true')
   if (list) return Object.freeze(String(value).split(','))
   if (!parse) return value
   try {
@@ -820,7 +810,7 @@ function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Rea
 async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   const results = await Promise.allSettled(promises)
   const errors = results.flatMap((result) => (result.status === 'rejected' ? (result.reason as LambdaCacheError) : []))
-  if (errors[1]) throw new LambdaCacheError([...new Set(errors.flatMap(({ message }) => message.split('\n')))].join('\n'), { ...errors[0]!, cause: errors })
+  if (errors[1]) fail(errors[0]!.code, [...new Set(errors.flatMap(({ message }) => message.split('\n')))].join('\n'), { ...errors[0]!, cause: errors })
   return Promise.all(promises)
 }
 
@@ -828,46 +818,43 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
 
 /** SSM names that go out together, and what comes back for each. */
 interface Batch {
+  readonly target: Target
   readonly names: Set<string>
-  readonly fetch: Fetch
   readonly found: Promise<Map<string, unknown>>
 }
 
 const openBatches = new Map<string, Batch>()
 
-async function loadParameter(target: Target, { id, options: { decrypt = true } }: Read): Promise<Loaded> {
-  const key = JSON.stringify([target, decrypt])
-  const open = openBatches.get(key)
-  const batch = open?.fetch === target.fetch ? open : openBatch(key, target, decrypt)
+async function loadParameter(target: Target, id: string, { decrypt }: ReadOptions): Promise<Loaded> {
+  // A refresh ahead has one attempt, so it shares none with the others.
+  const key = JSON.stringify([target.region, target.until < Infinity, decrypt])
+  let batch = openBatches.get(key)
+  if (batch?.target.fetch !== target.fetch) {
+    const names = new Set<string>()
+    // Takes names until the end of the tick.
+    const found = Promise.resolve().then(() => {
+      openBatches.delete(key)
+      return getParameters(target, names, decrypt)
+    })
+    openBatches.set(key, (batch = { target, names, found }))
+  }
+  const { names, found } = batch!
   // AWS takes ten at a time.
-  if (batch.names.add(id).size > 9) openBatches.delete(key)
-  const found = await batch.found.catch((error: LambdaCacheError) => {
-    // AWS refuses all ten for one that is malformed or not allowed: then each is asked for alone.
-    if (batch.names.size < 2 || !/^(AccessDenied|Validation)/.test(error.code)) throw error
+  if (names.add(id).size > 9) openBatches.delete(key)
+  const values = await found.catch((error: LambdaCacheError) => {
+    // It refuses all ten for one that is malformed or not allowed: then each is asked for alone.
+    if (names.size < 2 || !/^(AccessDenied|Validation)/.test(error.code)) throw error
     return getParameters(target, [id], decrypt)
   })
-  const value = found.get(id)
+  const value = values.get(id)
   if (typeof value !== 'string') throw value
   return { value }
-}
-
-/** Takes names until the end of the tick. */
-function openBatch(key: string, target: Target, decrypt: boolean): Batch {
-  const names = new Set<string>()
-  const found = Promise.resolve().then(() => {
-    openBatches.delete(key)
-    return getParameters(target, names, decrypt)
-  })
-  const batch = { names, found, fetch: target.fetch }
-  openBatches.set(key, batch)
-  return batch
 }
 
 /** API: GetParameters. */
 async function getParameters(target: Target, names: Iterable<string>, decrypt: boolean): Promise<Map<string, unknown>> {
   const found = new Map<string, unknown>()
-  const input = { Names: [...names], WithDecryption: decrypt }
-  const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(target, 'ssm:GetParameters', input)
+  const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(target, 'ssm:GetParameters', { Names: [...names], WithDecryption: decrypt })
   for (const { Name, ARN, Selector = '', Value } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     const selector = Selector.replace(/^:?(?=.)/, ':')
@@ -884,7 +871,7 @@ interface ParametersAnswer {
 }
 
 /** API: GetParametersByPath, page after page. */
-async function loadTree(target: Target, { id, options: { recursive = false, decrypt = true } }: Read): Promise<Loaded> {
+async function loadTree(target: Target, id: string, { recursive, decrypt }: ReadOptions): Promise<Loaded> {
   const texts: [name: string, value: string][] = []
   let NextToken: string | undefined
   do {
@@ -896,34 +883,29 @@ async function loadTree(target: Target, { id, options: { recursive = false, decr
 }
 
 /** API: GetSecretValue. */
-async function loadSecret(target: Target, { id, options: { versionId, versionStage } }: Read): Promise<Loaded> {
+async function loadSecret(target: Target, id: string, { versionId, versionStage, binary }: ReadOptions): Promise<Loaded> {
   const input = { SecretId: id, VersionId: versionId, VersionStage: versionStage }
   const { SecretString, SecretBinary } = await callJson<{ SecretString?: string; SecretBinary: string }>(target, 'secretsmanager:GetSecretValue', input)
-  return { value: SecretString ?? new Uint8Array(Buffer.from(SecretBinary, 'base64')) }
+  const value = SecretString ?? Buffer.from(SecretBinary, 'base64')
+  if (!binary && value !== SecretString) fail('BinarySecret', 'it is binary: ask for it with binary: true')
+  return { value }
 }
 
 /** Where AWS said that a bucket is in another region than the one it was looked for in. */
 const bucketRegions = new Map<string, string>()
 
 /** API: GetObject, conditional on the ETag where the earlier content is still there. */
-async function loadObject(target: Target, { id, file, options: { versionId, binary } }: Read, previous: Answer | undefined): Promise<Loaded> {
-  const [, bucket = '', key = ''] = S3_URI.exec(id)!
-  const etag = (!file || (previous && (await identify(file)) === previous.identity)) && previous?.etag
-  const conditions: Record<string, string> = etag ? { 'if-none-match': etag } : {}
-  return send(target, {
-    action: versionId ? 's3:GetObjectVersion' : 's3:GetObject',
-    bucket,
-    request: (endpoint) => {
-      const url = `${endpoint}/${encodePath(key)}`
-      if (new URL(url).href !== url) fail('UnsupportedKey', 'a URL cannot carry a key with a segment "." or ".."')
-      return { method: 'GET', url: versionId ? `${url}?versionId=${encode(versionId)}` : url, headers: conditions }
-    },
-    read: async ({ status, headers }, body) => {
-      if (status === 304) return previous!
-      const loaded = file ? await download(file, body) : { value: binary ? new Uint8Array(await readAll(body)) : await readText(body) }
-      return { ...loaded, etag: headers.get('etag') }
-    },
-  })
+async function loadObject(target: Target, id: string, { file, versionId, binary }: ReadOptions, previous: Answer | undefined): Promise<Loaded> {
+  const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
+  const etag = (!file || (await identify(file)) === previous?.identity) && previous?.etag
+  const { status, headers, content } = await send<Loaded>(
+    { ...target, bucket },
+    versionId ? 's3:GetObjectVersion' : 's3:GetObject',
+    `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
+    { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
+    async (body) => (file ? download(file, body) : { value: binary ? await readAll(body) : new TextDecoder().decode(await readAll(body)) }),
+  )
+  return status === 304 ? previous! : { ...content, etag: headers.get('etag') }
 }
 
 /** Downloads beside the target and renames: a reader sees the old file or the new one, and a failure leaves the old one. */
@@ -940,7 +922,8 @@ async function download(file: string, body: AsyncIterable<Uint8Array>): Promise<
     await rm(temporary, { force: true }).catch(() => {})
     const { syscall = 'read', code } = cause as NodeJS.ErrnoException
     // The body's own errors go on as they are.
-    throw syscall === 'read' ? cause : new LambdaCacheError(`cannot write ${file} (${code})`, { code: 'FileError', cause })
+    if (syscall === 'read') throw cause
+    return fail('FileError', `cannot write ${file} (${code})`, { cause })
   }
 }
 
@@ -950,11 +933,12 @@ async function identify(file: string): Promise<string | undefined> {
   return lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
 }
 
-async function loadCustom(_: Target, { options }: Read): Promise<Loaded> {
+async function loadCustom(_: Target, __: string, { load }: ReadOptions): Promise<Loaded> {
   try {
-    return { value: await options.load!() }
+    return { value: await load!() }
   } catch (cause) {
-    throw cause instanceof LambdaCacheError ? cause : new LambdaCacheError('load failed', { code: 'LoadFailed', cause })
+    if (cause instanceof LambdaCacheError) throw cause
+    return fail('LoadFailed', 'load failed', { cause })
   }
 }
 
@@ -964,35 +948,31 @@ async function loadCustom(_: Target, { options }: Read): Promise<Loaded> {
 interface Target {
   readonly service: string
   readonly region: string
-  readonly endpoint: string
+  readonly bucket?: string
   readonly fetch: Fetch
   /** By `Date.now()`: the time at which to give up, after one attempt. */
   readonly until: number
 }
 
+/** What a request was answered with. */
+interface Exchanged<T> extends Pick<FetchResponse, 'status' | 'headers'> {
+  /** What was made of the body; unless the status is 200, its text. */
+  readonly content: T
+}
+
 interface HttpRequest {
   readonly method: string
-  readonly url: string
   readonly headers: Record<string, string>
   readonly body?: string
 }
 
-interface Call<T> {
-  /** As IAM knows it: `ssm:GetParameters`. */
-  readonly action: string
-  readonly bucket?: string
-  /** Makes the request, from the endpoint: without a slash at its end, for S3 with the bucket. */
-  readonly request: (endpoint: string) => HttpRequest
-  readonly read: Reader<T>
-}
-
-type Reader<T> = (response: FetchResponse, body: AsyncIterable<Uint8Array>) => Promise<T>
+type Reader<T> = (body: AsyncIterable<Uint8Array>) => Promise<T>
 
 const MAX_ATTEMPTS = 3
 /** Milliseconds without any progress after which an attempt is given up. */
 const STALL_LIMIT = 2000
-/** Bytes of an answer in JSON or XML: far more than AWS ever sends. */
-const MAX_ANSWER_SIZE = 8 * 1024 * 1024
+/** Bytes of an answer in JSON or XML, 8 MiB: far more than AWS ever sends. */
+const MAX_ANSWER_SIZE = 2 ** 23
 
 /** By error code and HTTP status. */
 const THROTTLING = /Throttl|Exceeded|SlowDown|TooManyRequests|NotComplete|InProgress| 429$/
@@ -1003,44 +983,38 @@ const ROUTE_HINT = ': in a VPC it takes a VPC endpoint or a NAT gateway'
 /** The AWS JSON 1.1 protocol. */
 async function callJson<T>(target: Target, action: string, input: object): Promise<T> {
   const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': action.replace('ssm:', 'AmazonSSM.').replace(':', '.') }
-  const answer = await send(target, {
-    action,
-    request: (endpoint) => ({ method: 'POST', url: `${endpoint}/`, headers, body: JSON.stringify(input) }),
-    read: (_, body) => readText(body, MAX_ANSWER_SIZE),
-  })
-  return JSON.parse(answer) as T
+  const { content } = await send(target, action, '/', { method: 'POST', headers, body: JSON.stringify(input) })
+  return JSON.parse(content) as T
 }
 
 /** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
-async function send<T>(target: Target, { action, bucket, request, read }: Call<T>): Promise<T> {
-  const { service, until } = target
+async function send<T = string>(target: Target, action: string, path: string, unsigned: HttpRequest, read?: Reader<T>): Promise<Exchanged<T>> {
+  const { service, bucket = '', until } = target
   let clockOffset = 0
   let moved = false
   for (let attempt = 1; ; attempt += 1) {
-    let corrected = false
     try {
-      const region = bucketRegions.get(bucket!) ?? target.region
-      const unsigned = request(endpointOf(service, region, bucket))
+      const region = bucketRegions.get(bucket) ?? target.region
+      const url = endpointOf(service, region, bucket) + path
+      if (new URL(url).href !== url) fail('UnsupportedKey', 'no URL can carry a "." or ".." segment')
       const credentials = await getCredentials(target)
-      const headers = sign({ ...unsigned, region, service, credentials, date: new Date(Date.now() + clockOffset) })
-      return await exchange(target, { ...unsigned, headers }, async (response, body) => {
-        const { status, headers: answered } = response
-        if (status === 200 || (status === 304 && headers['if-none-match'])) return read(response, body)
-        const text = await readText(body, MAX_ANSWER_SIZE)
-        const bucketRegion = answered.get('x-amz-bucket-region') ?? ''
-        if (bucket && !moved && bucketRegion !== region && REGION.test(bucketRegion)) {
-          bucketRegions.set(bucket, bucketRegion)
-          corrected = moved = true
-        }
-        if (!clockOffset && /RequestTimeTooSkewed|Signature expired|not yet current/.test(text)) {
-          clockOffset = Date.parse(answered.get('date') ?? '') - Date.now() || 0
-          corrected = clockOffset !== 0
-        }
-        throw toFailure(unsigned.url, action, response, text)
-      })
+      const headers = sign({ ...unsigned, url, service, region, credentials, date: new Date(Date.now() + clockOffset) })
+      const answer = await exchange(target, url, { ...unsigned, headers }, read)
+      if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
+      const bucketRegion = answer.headers.get('x-amz-bucket-region')!
+      if (bucket && !moved && bucketRegion !== region && REGION.test(bucketRegion)) {
+        bucketRegions.set(bucket, bucketRegion)
+        moved = true
+        continue
+      }
+      if (!clockOffset && /RequestTimeTooSkewed|Signature expired|not yet current/.test(answer.content as string)) {
+        clockOffset = Date.parse(answer.headers.get('date')!) - Date.now() || 0
+        if (clockOffset) continue
+      }
+      refused(url, action, answer)
     } catch (error) {
-      if (attempt >= MAX_ATTEMPTS || !(corrected || (isPassing(error) && until === Infinity))) throw error
-      const pause = corrected ? 0 : isPassing(error, THROTTLING) ? 1000 : 50
+      if (attempt >= MAX_ATTEMPTS || until < Infinity || !isPassing(error)) throw error
+      const pause = isPassing(error, THROTTLING) ? 1000 : 50
       await new Promise((resolve) => setTimeout(resolve, Math.random() * attempt * pause))
     }
   }
@@ -1052,15 +1026,15 @@ function isPassing(error: unknown, kinds = PASSING): boolean {
 }
 
 /** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
-function toFailure(url: string, action: string, { status, headers }: FetchResponse, text: string): LambdaCacheError {
-  const [, code = `Http${status}`] = /(?:"__type": *"(?:[^"]*#)?|<Code>)(\w+)/.exec(text) ?? []
+function refused(url: string, action: string, { status, headers, content }: Exchanged<unknown>): never {
+  const [, code = `Http${status}`] = /(?:"__type": *"(?:[^"]*#)?|<Code>)(\w+)/.exec(content as string) ?? []
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
   const hint = /^AccessDenied/.test(code) ? `: the function's role needs ${action}, and kms:Decrypt if a key of yours encrypts it` : ''
-  return new LambdaCacheError(`${code} (HTTP ${status}) from ${hostOf(url)}${hint}`, { code, status, ...(requestId && { requestId }) })
+  return fail(code, `${code} (HTTP ${status}) from ${new URL(url).host}${hint}`, { status, ...(requestId && { requestId }) })
 }
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
-async function exchange<T>({ fetch, until }: Target, { url, ...request }: HttpRequest, read: Reader<T>): Promise<T> {
+async function exchange<T = string>({ fetch, until }: Target, url: string, request: HttpRequest, read?: Reader<T>): Promise<Exchanged<T>> {
   const controller = new AbortController()
   const { signal } = controller
   let timer: NodeJS.Timeout | undefined
@@ -1071,9 +1045,16 @@ async function exchange<T>({ fetch, until }: Target, { url, ...request }: HttpRe
   try {
     progress()
     const response = await fetch(url, { ...request, redirect: 'manual', signal })
-    return await read(response, pieces(response, progress))
+    const { status, headers } = response
+    const content = await (status === 200 && read ? read(pieces(response, progress)) : readAll(pieces(response, progress, MAX_ANSWER_SIZE)))
+    return { status, headers, content: content as T }
   } catch (error) {
-    throw toNetworkError(hostOf(url), signal.aborted, error)
+    if (error instanceof LambdaCacheError) throw error
+    const { host } = new URL(url)
+    if (signal.aborted) fail('Timeout', `no progress from ${host} in ${STALL_LIMIT} ms${ROUTE_HINT}`)
+    // ECONNRESET and the like may pass; a certificate that is wrong will stay so. The error itself is not passed on: it can quote a header.
+    const { cause, code = cause?.code } = Object(error) as { code?: string; cause?: { code?: string } }
+    return fail(/^(E(?!RR)|UND_ERR|HPE)/.test(code!) ? 'NetworkError' : 'RequestFailed', `no answer from ${host} (${code})`)
   } finally {
     clearTimeout(timer)
     // Whatever has not been read is not wanted.
@@ -1082,40 +1063,24 @@ async function exchange<T>({ fetch, until }: Target, { url, ...request }: HttpRe
 }
 
 /** The body, piece by piece. Fails where it ends before its length. */
-async function* pieces(response: FetchResponse, progress: () => void): AsyncGenerator<Uint8Array> {
+async function* pieces(response: FetchResponse, progress: () => void, limit = Infinity): AsyncGenerator<Uint8Array> {
   const { headers, body } = response
   let size = 0
   for await (const piece of body ?? [Buffer.from(await response.text())]) {
     progress()
     size += piece.length
+    if (size > limit) fail('InvalidAnswer', `more than ${limit} bytes`)
     yield piece
   }
   // Where there is a content-encoding, fetch has taken it off: the length is that of something else.
   const length = !headers.get('content-encoding') && headers.get('content-length')
-  if (length && size !== Number(length)) fail('NetworkError', 'the answer was cut short')
+  if (length && size !== Number(length)) fail('NetworkError', 'the body was cut short')
 }
 
-function toNetworkError(host: string, timedOut: boolean, error: unknown): unknown {
-  const { cause, code = cause?.code } = Object(error) as { code?: string; cause?: { code?: string } }
-  if (error instanceof LambdaCacheError) return error
-  if (timedOut) return new LambdaCacheError(`no progress from ${host} in ${STALL_LIMIT} ms${ROUTE_HINT}`, { code: 'Timeout' })
-  // ECONNRESET and the like may pass; a certificate that is wrong will stay so. The error itself is not passed on: it can quote a header.
-  return new LambdaCacheError(`no answer from ${host} (${code})`, { code: /^(E(?!RR)|UND_ERR|HPE)/.test(code!) ? 'NetworkError' : 'RequestFailed' })
-}
-
-async function readAll(body: AsyncIterable<Uint8Array>, limit = Infinity): Promise<Buffer> {
+async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of body) {
-    chunks.push(chunk)
-    size += chunk.length
-    if (size > limit) fail('InvalidAnswer', `more than ${limit} bytes`)
-  }
+  for await (const chunk of body) chunks.push(chunk)
   return Buffer.concat(chunks)
-}
-
-async function readText(body: AsyncIterable<Uint8Array>, limit?: number): Promise<string> {
-  return new TextDecoder().decode(await readAll(body, limit))
 }
 
 // ---- Signature Version 4 ----
@@ -1170,7 +1135,7 @@ function sha256(data: string | Uint8Array): string {
 
 /** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
 function encode(text: string): string {
-  return encodeURIComponent(text).replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
+  return encodeURIComponent(text).replace(/[!'()*]/g, (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`)
 }
 
 function encodePath(path: string): string {
@@ -1184,35 +1149,30 @@ async function getCredentials(target: Target): Promise<Credentials> {
   const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = process.env
   if (accessKeyId && secretAccessKey) return { accessKeyId, secretAccessKey, sessionToken }
   const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } = process.env
-  const uri = path ? `http://169.254.170.2${path}` : full
-  if (!uri) return fail('NoCredentials', 'none in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI')
-  const slot = slotOf(uri)
-  const holds = slot.answer && Date.now() < slot.answer.expiresAt! - 5 * 60_000
-  return (holds ? slot.answer! : await refresh(slot, false, () => loadCredentials(target, uri))).value as Credentials
+  const url = path ? `http://169.254.170.2${path}` : full
+  // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
+  if (!url || !/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?\/)/.test(url)) {
+    return noCredentials('set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, or AWS_CONTAINER_CREDENTIALS_FULL_URI with https or a host of AWS')
+  }
+  const slot = slotOf(url)
+  const { value } = Date.now() < slot.answer?.expiresAt! - 5 * 60_000 ? slot.answer! : await refresh(slot, () => loadCredentials(target, url))
+  return value as Credentials
 }
 
 async function loadCredentials(target: Target, url: string): Promise<Loaded> {
-  // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
-  if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?\/)/.test(url)) {
-    fail('NoCredentials', 'AWS_CONTAINER_CREDENTIALS_FULL_URI is neither https nor on a host of ECS, EKS or this one')
-  }
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
-  const authorization = file ? await readToken(file) : token
-  const answer = await exchange(target, { method: 'GET', url, headers: authorization ? { authorization } : {} }, async ({ status }, body) => {
-    const text = await readText(body, MAX_ANSWER_SIZE)
-    return status === 200 ? text : fail('NoCredentials', `no credentials: HTTP ${status} from the container endpoint`)
-  })
-  const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(answer)
-  if (!accessKeyId || !secretAccessKey) fail('NoCredentials', 'no credentials: none in the answer of the container endpoint')
+  const { readFile } = await import('node:fs/promises')
+  const unreadable = (): never => noCredentials('AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE cannot be read')
+  const authorization = file ? (await readFile(file, 'utf8').catch(unreadable)).trim() : token
+  const { status, content } = await exchange(target, url, { method: 'GET', headers: authorization ? { authorization } : {} })
+  if (status !== 200) noCredentials(`HTTP ${status} from the container endpoint`)
+  const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
+  if (!accessKeyId || !secretAccessKey) noCredentials('none in the answer of the container endpoint')
   return { value: { accessKeyId, secretAccessKey, sessionToken }, expiresAt: Date.parse(Expiration) }
 }
 
-async function readToken(file: string): Promise<string> {
-  const { readFile } = await import('node:fs/promises')
-  return readFile(file, 'utf8').then(
-    (text) => text.trim(),
-    () => fail('NoCredentials', 'no credentials: AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE cannot be read'),
-  )
+function noCredentials(reason: string): never {
+  return fail('NoCredentials', `no credentials: ${reason}`)
 }
 
 // ---- Endpoints ----
@@ -1221,42 +1181,31 @@ async function readToken(file: string): Promise<string> {
 const REGION = /^[a-z]{2,}(-[a-z]+)+-\d+$/
 
 /** The DNS suffixes of the partitions, by how their regions begin. */
-const DNS_SUFFIXES = [
-  ['cn-', 'amazonaws.com.cn'],
-  ['us-iso-', 'c2s.ic.gov'],
-  ['us-isob-', 'sc2s.sgov.gov'],
-  ['eu-isoe-', 'cloud.adc-e.uk'],
-  ['us-isof-', 'csp.hci.ic.gov'],
-  ['eusc-', 'amazonaws.eu'],
-  ['', 'amazonaws.com'],
-] as const
-
-function toTarget(source: Source, { region: given, fetch = globalThis.fetch }: Defaults, until = Infinity): Target {
-  const region = given ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
-  const service = source === 'secrets' ? 'secretsmanager' : source
-  return { service, region, endpoint: source === 'custom' ? '' : endpointOf(service, region), fetch, until }
+const DNS_SUFFIXES = {
+  'cn-': 'amazonaws.com.cn',
+  'us-iso-': 'c2s.ic.gov',
+  'us-isob-': 'sc2s.sgov.gov',
+  'eu-isoe-': 'cloud.adc-e.uk',
+  'us-isof-': 'csp.hci.ic.gov',
+  'eusc-': 'amazonaws.eu',
+  '': 'amazonaws.com',
 }
 
 /** Without a slash at its end; for S3 with the bucket. */
 function endpointOf(service: string, region: string, bucket = ''): string {
-  const variable = `AWS_ENDPOINT_URL_${service === 'secretsmanager' ? 'SECRETS_MANAGER' : service.toUpperCase()}`
-  const custom = process.env[variable] || process.env['AWS_ENDPOINT_URL']
-  const path = bucket && `/${bucket}`
-  if (!region) fail('NoRegion', 'no region: set AWS_REGION or the option region')
+  const custom = !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') && (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] || process.env['AWS_ENDPOINT_URL'])
+  if (!region || !(custom || REGION.test(region))) fail(region ? 'InvalidOptions' : 'NoRegion', `region or AWS_REGION: expected one such as "eu-west-1", got "${region}"`)
+  const [, suffix] = Object.entries(DNS_SUFFIXES).find(([prefix]) => region.startsWith(prefix))!
   const fips = isOn('AWS_USE_FIPS_ENDPOINT')
   const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
-  if (custom && !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS')) {
-    if (fips || dualStack || !/^https?:\/\/[^\s@?#]+$/.test(custom) || !URL.canParse(custom)) fail('InvalidEndpoint', `AWS_ENDPOINT_URL has to be an http or https URL, and goes with neither FIPS nor dual-stack`)
-    return new URL(custom).href.replace(/\/*$/, path)
-  }
-  if (!REGION.test(region)) refuse('region', 'one such as "eu-west-1"', region)
-  const [, suffix] = DNS_SUFFIXES.find(([prefix]) => region.startsWith(prefix))!
-  if ((fips || dualStack) && suffix !== 'amazonaws.com') fail('InvalidEndpoint', `FIPS and dual-stack endpoints are not known in ${region}`)
+  const isValid = custom ? /^https?:\/\/[^\s@?#]+$/.test(custom) && URL.canParse(custom) && !fips && !dualStack : suffix === 'amazonaws.com' || !(fips || dualStack)
+  if (!isValid) fail('InvalidEndpoint', `AWS_ENDPOINT_URL has to be an http or https URL; FIPS and dual-stack work neither with it nor in ${region}`)
+  if (custom) return new URL(custom).href.replace(/\/*$/, bucket && `/${bucket}`)
   // The plain name of SSM is the FIPS one in GovCloud; that of Secrets Manager has IPv6.
   const name = fips && (dualStack || service !== 'ssm' || !region.startsWith('us-gov-')) ? `${service}-fips` : service
   const host = `${name}${dualStack && service === 's3' ? '.dualstack' : ''}.${region}.${dualStack && service === 'ssm' ? 'api.aws' : suffix}`
   // Virtual-hosted style, for the names that the certificate for *.s3.region.amazonaws.com covers.
-  return /^[a-z\d-]+$/.test(bucket) ? `https://${bucket}.${host}` : `https://${host}${path}`
+  return /^[a-z\d-]+$/.test(bucket) ? `https://${bucket}.${host}` : `https://${host}${bucket && `/${bucket}`}`
 }
 
 function isOn(variable: string): boolean {
@@ -1265,11 +1214,7 @@ function isOn(variable: string): boolean {
 
 // ---- Helpers ----
 
-function hostOf(url: string): string {
-  return url && new URL(url).host
-}
-
-/** Waits until then, by `Date.now()`, at most. */
+/** Waits until then at most, by `Date.now()`. */
 async function within<T>(time: number, promise: Promise<T>, otherwise: () => T): Promise<T> {
   if (time === Infinity) return promise
   let timer: NodeJS.Timeout | undefined
