@@ -749,7 +749,7 @@ async function answerFor(wanted: Wanted, occasion: Occasion): Promise<Answer> {
     return await within(deadline, refresh(slot, bring), () => fail('Timeout', `no answer${host && ` from ${host}`} before the invocation ends${ROUTE_HINT}`))
   } catch (error) {
     // One attempt is what a refresh ahead has. Here it takes all three.
-    if (refreshing && refreshing === slot.ahead) return answerFor(wanted, occasion)
+    if (refreshing && refreshing === slot.ahead && Date.now() < deadline) return answerFor(wanted, occasion)
     if (!isPassing(error) || !isUsable()) throw error
     slot.retryAt = Date.now() + RETRY_PAUSE
     if (!refreshing) console.warn(`lambda-cache: ${id}: ${(error as LambdaCacheError).message}: serving the last value`)
