@@ -898,25 +898,30 @@ const bucketRegions = new Map<string, string>()
 async function loadObject(target: Target, id: string, { file, versionId, binary }: ReadOptions, previous: Answer | undefined): Promise<Loaded> {
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
   const etag = (!file || (await identify(file)) === previous?.identity) && previous?.etag
+  const askedAt = new Date()
   const { status, headers, content } = await send<Loaded>(
     { ...target, bucket },
     versionId ? 's3:GetObjectVersion' : 's3:GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
     { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
-    async (body) => (file ? download(file, body) : { value: binary ? await readAll(body) : new TextDecoder().decode(await readAll(body)) }),
+    async (body) => (file ? download(file, body, askedAt) : { value: binary ? await readAll(body) : new TextDecoder().decode(await readAll(body)) }),
   )
   return status === 304 ? previous! : { ...content, etag: headers.get('etag') }
 }
 
 /** Downloads beside the target and renames: a reader sees the old file or the new one, and a failure leaves the old one. */
-async function download(file: string, body: AsyncIterable<Uint8Array>): Promise<Loaded> {
-  const { rename, rm, writeFile } = await import('node:fs/promises')
+async function download(file: string, body: AsyncIterable<Uint8Array>, askedAt: Date): Promise<Loaded> {
+  const { lstat, rename, rm, utimes, writeFile } = await import('node:fs/promises')
   const temporary = `${file}.${randomUUID()}`
   try {
     // Exclusive creation follows no link that somebody left there.
     await writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
+    // A file has the time of its request: where another thread has brought what was asked for later, that stays.
+    await utimes(temporary, askedAt, askedAt)
     const identity = await identify(temporary)
-    await rename(temporary, file)
+    const { mtime } = await lstat(file).catch(() => ({ mtime: askedAt }))
+    if (mtime <= askedAt || mtime > new Date()) await rename(temporary, file)
+    else await rm(temporary)
     return { value: file, identity }
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => {})
