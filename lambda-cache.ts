@@ -739,8 +739,9 @@ async function answerFor(wanted: Wanted, occasion: Occasion): Promise<Answer> {
       // One attempt, beside the handler. If it fails, nothing happens: the value is still good.
       answer.aheadAt = 1
       const until = Math.min(Date.now() + AHEAD_LIMIT, deadline)
-      slot.ahead = refresh(slot, () => bring(until))
-      ahead.push(within<unknown>(until, slot.ahead.catch(() => {}), () => {}))
+      const early = refresh(slot, () => bring(until))
+      if (!refreshing) slot.ahead = early
+      ahead.push(within<unknown>(until, early.catch(() => {}), () => {}))
     }
     return answer
   }
