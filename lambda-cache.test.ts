@@ -2257,6 +2257,7 @@ describe('lambda-cache.ts', () => {
     ['nodenext', 'module', { module: 'nodenext', target: 'es2022' }],
     ['nodenext, the latest target', 'module', { module: 'nodenext', target: 'esnext', lib: ['esnext'] }],
     ['a bundler', 'module', { module: 'esnext', moduleResolution: 'bundler', target: 'esnext' }],
+    ['strict alone', 'module', { module: 'nodenext', target: 'es2022', exactOptionalPropertyTypes: false, noUncheckedIndexedAccess: false, noPropertyAccessFromIndexSignature: false, isolatedDeclarations: false }],
     ['CommonJS', 'commonjs', { module: 'commonjs', target: 'es2022', verbatimModuleSyntax: false }],
   ]
   const USER = `

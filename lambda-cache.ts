@@ -369,7 +369,7 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
       if (isDeepStrictEqual(given.answers.map(contentOf), renewed.answers.map(contentOf))) throw error
       return await run((snapshot = renewed))
     } finally {
-      if (ahead[0]) await Promise.all(ahead)
+      if (ahead.length > 0) await Promise.all(ahead)
     }
   }
   const prefetch = async (): Promise<void> => {
