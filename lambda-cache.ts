@@ -342,6 +342,7 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
   handler: (event: E, context: C & Cached<O>) => R,
   options: O,
 ): CachedHandler<E, R, C> {
+  check('handler', handler)
   const entries = toEntries(options)
   const bases = new WeakMap<object, object>()
   let snapshot: Snapshot | undefined
@@ -349,7 +350,7 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
   // The runtime counts parameters, and takes a third one for a callback.
   async function cached(event: E, second: unknown, ...[third]: unknown[]): Promise<unknown> {
     // A handler that streams is called with (event, responseStream, context); the others may have a callback in third place.
-    const streams = typeof third === 'object'
+    const streams = !!third && typeof third === 'object'
     const context = Object(streams ? third : second)
     const run = (given: Snapshot): unknown => {
       const provided = provide(context, given, bases)
@@ -357,17 +358,19 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
       return streams ? call(event, second, provided) : call(event, provided)
     }
     const ahead: Promise<unknown>[] = []
-    if (snapshot?.generation !== generation || Date.now() >= snapshot.dueAt) {
-      snapshot = await takeSnapshot(entries, { deadline: deadlineOf(context), ahead })
-    }
-    const given = snapshot
     try {
-      return await run(given)
-    } catch (error) {
-      if (streams || !options.refreshOn?.(error)) throw error
-      const renewed = await takeSnapshot(entries, { outdated: given.answers, deadline: deadlineOf(context) }).catch(() => given)
-      if (isDeepStrictEqual(given.answers.map(contentOf), renewed.answers.map(contentOf))) throw error
-      return await run((snapshot = renewed))
+      if (snapshot?.generation !== generation || Date.now() >= snapshot.dueAt) {
+        snapshot = await takeSnapshot(entries, { deadline: deadlineOf(context), ahead })
+      }
+      const given = snapshot
+      try {
+        return await run(given)
+      } catch (error) {
+        if (streams || !options.refreshOn?.(error)) throw error
+        const renewed = await takeSnapshot(entries, { outdated: given.answers, deadline: deadlineOf(context) }).catch(() => given)
+        if (isDeepStrictEqual(given.answers.map(contentOf), renewed.answers.map(contentOf))) throw error
+        return await run((snapshot = renewed))
+      }
     } finally {
       if (ahead.length > 0) await Promise.all(ahead)
     }
@@ -551,7 +554,7 @@ const KINDS: Readonly<Record<Kind, readonly [source: Source, loader: Loader, opt
 const OPTIONS = {
   'number >= 0': 'maxAge staleIfError LAMBDA_CACHE_MAX_AGE',
   boolean: 'decrypt list recursive binary',
-  function: 'fetch parse load refreshOn',
+  function: 'fetch parse load refreshOn handler',
   array: 'ssm secrets s3 custom names',
 }
 
@@ -790,7 +793,7 @@ function convert(options: ReadOptions, { value, missing, parsed }: Answer): unkn
   const { parse, list, binary } = options
   if ('default' in options && (missing || isDeepStrictEqual(value, {}))) return options.default
   if (missing) throw missing
-  if (binary) return new Uint8Array(Buffer.from(value as string))
+  if (binary) return typeof value === 'string' ? new Uint8Array(Buffer.from(value)) : value
   if (list) return Object.freeze(String(value).split(','))
   if (!parse) return value
   try {
@@ -887,7 +890,7 @@ async function loadTree(target: Target, id: string, { recursive, decrypt }: Read
 async function loadSecret(target: Target, id: string, { versionId, versionStage, binary }: ReadOptions): Promise<Loaded> {
   const input = { SecretId: id, VersionId: versionId, VersionStage: versionStage }
   const { SecretString, SecretBinary } = await callJson<{ SecretString?: string; SecretBinary: string }>(target, 'secretsmanager:GetSecretValue', input)
-  const value = SecretString ?? Buffer.from(SecretBinary, 'base64')
+  const value = SecretString ?? new Uint8Array(Buffer.from(SecretBinary, 'base64'))
   if (!binary && value !== SecretString) fail('BinarySecret', 'it is binary: ask for it with binary: true')
   return { value }
 }
@@ -905,7 +908,7 @@ async function loadObject(target: Target, id: string, { file, versionId, binary 
     versionId ? 's3:GetObjectVersion' : 's3:GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
     { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
-    async (body) => (file ? download(file, body, askedAt) : { value: binary ? await readAll(body) : new TextDecoder().decode(await readAll(body)) }),
+    async (body) => (file ? download(file, body, askedAt) : { value: binary ? new Uint8Array(await readAll(body)) : new TextDecoder().decode(await readAll(body)) }),
   )
   return status === 304 ? previous! : { ...content, etag: headers.get('etag') }
 }
@@ -1225,7 +1228,8 @@ async function within<T>(time: number, promise: Promise<T>, otherwise: () => T):
   if (time === Infinity) return promise
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, time - Date.now())
+    // Node has no longer timers: it would let them end at once.
+    timer = setTimeout(resolve, Math.min(time - Date.now(), 2 ** 31 - 1))
   })
   return Promise.race([promise, timeout.then(otherwise)]).finally(() => clearTimeout(timer))
 }
