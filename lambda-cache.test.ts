@@ -2320,7 +2320,11 @@ async function paced<T>(work: () => Promise<T>): Promise<T> {
   let settled = false
   const promise = work().finally(() => (settled = true))
   promise.catch(() => {})
-  for (await turns(); !settled; await turns(1)) mock.timers.tick(0)
+  for (let turn = 0; !settled; turn += 1) {
+    assert.ok(turn < 100_000, 'it takes for ever')
+    await turns(1)
+    mock.timers.tick(0)
+  }
   return promise
 }
 
@@ -2544,6 +2548,21 @@ for (const { source, attempts, answer, options } of CACHED) {
 }
 
 describe('refresh ahead', () => {
+  test('is awaited where another entry fails, too', async () => {
+    const missing = scene(refusal('ResourceNotFoundException'))
+    const early = scene(SSM.answer('one'))
+    const fetch: Fetch = (url, init) => (init.headers['x-amz-target']!.startsWith('AmazonSSM') ? early.fetch(url, init) : missing.fetch(url, init))
+    const handler = withCache(() => {}, { ssm: ['/app/value'], secrets: [{ id: 'app/other', maxAge: 0 }], maxAge: 60, fetch })
+    await getParameter('/app/value', { fetch, maxAge: 60 })
+    pass(59 * SECOND)
+    const go = early.hold()
+    const result = failure(handler({}, lambdaContext()), { code: 'ResourceNotFoundException' })
+    await until(() => early.sent.length === 2 && missing.sent.length === 1)
+    assert.equal(await isSettled(result), false)
+    go()
+    await result
+  })
+
   test('joins an ordinary refresh that is under way, and does not make it another', async () => {
     const aws = scene(SSM.answer('one'))
     const [patient, hasty] = [60, 10].map((maxAge) => invoking({ ...SSM.entry(), fetch: aws.fetch, maxAge, staleIfError: 0 }, 'value'))
@@ -2865,6 +2884,14 @@ describe('the deadline', () => {
     const handler = withCache((_: unknown, context) => context.value, { ...SSM.entry(), ssm: ['/app/value'], fetch: script(SSM.answer('one')).fetch })
     await handler({}, lambdaContext())
     assert.equal(await handler({}, contextWith(0)), 'one')
+  })
+
+  test('may be further away than a timer can be', async () => {
+    for (const left of [2 ** 31, 2 ** 53, Infinity]) {
+      const { fetch } = script(SSM.answer('one'))
+      clearCache()
+      assert.equal(await withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch })({}, contextWith(left)), 'one')
+    }
   })
 
   test('is none for a context that does not know it', async () => {
@@ -3203,6 +3230,12 @@ describe('streaming', () => {
     await advance(800)
     assert.equal(await isSettled(result), true)
     await result
+  })
+
+  test('is not taken for granted where the third argument is nothing', async () => {
+    const { fetch } = script(SSM.answer('one'))
+    const handler = withCache((_: unknown, context) => context.value, { ...options, fetch }) as (...args: unknown[]) => Promise<unknown>
+    for (const nothing of [undefined, null]) assert.equal(await handler({}, lambdaContext(), nothing), 'one')
   })
 
   test('is not taken for granted: a handler that does not stream may be given a callback', async () => {
@@ -4171,6 +4204,29 @@ describe('README.md', () => {
     const output = await promisify(execFile)(process.execPath, [here('node_modules/typescript/bin/tsc'), '-p', folder]).then(() => '', ({ stdout }: { stdout: string }) => stdout)
     assert.ok(blocks.length > 10)
     assert.equal(output, '')
+  })
+
+  test('starts a local AWS with its seed, in a process of its own', async () => {
+    const [, seed = ''] = /<<'END'\n(.*?)^END$/ms.exec(readme) ?? []
+    const file = join(await temporaryFolder(), 'seed.json')
+    await writeFile(file, seed)
+    const aws = spawn(process.execPath, ['--import', 'tsx', 'examples/local-aws.ts', file], { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] })
+    const ended = once(aws, 'exit')
+    cleanups.push(() => aws.kill('SIGKILL') && ended)
+    let printed = ''
+    aws.stdout.setEncoding('utf8').on('data', (text: string) => (printed += text))
+    await eventually(() => printed.includes('AWS_SESSION_TOKEN'))
+    for (const [, name, value] of printed.matchAll(/^export (\w+)='(.*)'$/gm)) process.env[name!] = value
+    // It takes the time for what it is.
+    mock.timers.reset()
+    assert.deepEqual(await Promise.all([getParameter('/prod/app/var'), getSecret('/prod/db/conn_string'), getObject('s3://bucket/path/to/object.json', { parse: json })]), [
+      'hello',
+      'postgres://app:secret@db/prod',
+      { release: 1 },
+    ])
+    aws.kill('SIGTERM')
+    assert.deepEqual(await ended, [0, null])
+    assert.doesNotMatch(printed, /hello|secret@|release/)
   })
 
   test('names a size that holds, and not by much', () => {
