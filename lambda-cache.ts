@@ -7,7 +7,7 @@
 //     { ssm: ['/prod/app/var'], secrets: ['/prod/db/conn_string'], s3: ['s3://bucket/path/to/object.json'] },
 //   )
 //
-// In this file, each part calling only those below it:
+// In this file, callers before what they call:
 //   Options and types
 //   Errors
 //   withCache
@@ -456,8 +456,8 @@ function provide(context: object, snapshot: Snapshot, bases: WeakMap<object, obj
 
 // ---- Direct access ----
 
-/** What `getParameter`, `getParametersByPath`, `getSecret` and `getObject` take: what an entry says, and `fetch`. */
-type Direct<E> = Omit<E, 'as' | 'name' | 'path' | 'id' | 'uri'> & Pick<Defaults, 'fetch'>
+/** What `getParameter`, `getParametersByPath`, `getSecret` and `getObject` take: what an entry says, `fetch` and `staleIfError`. */
+type Direct<E> = Omit<E, 'as' | 'name' | 'path' | 'id' | 'uri'> & Pick<Defaults, 'fetch' | 'staleIfError'>
 
 /**
  * One SSM parameter, from the cache that `withCache` uses. `{ maxAge: 0 }` forces a refresh, which every reader then sees.
