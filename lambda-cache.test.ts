@@ -757,6 +757,17 @@ describe('withCache', () => {
     })
   }
 
+  test('reads again where the clock has been set back', async () => {
+    const { fetch, sent } = script(SSM.answer('one'))
+    const handler = withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch })
+    await handler({}, lambdaContext())
+    await handler({}, lambdaContext())
+    assert.equal(sent.length, 1)
+    mock.timers.setTime(Date.now() - HOUR)
+    await handler({}, lambdaContext())
+    assert.equal(sent.length, 2)
+  })
+
   test('fetches one thing under two names once', async () => {
     const aws = await local(seed)
     const invoke = invoking({ ssm: [{ name: '/prod/app/var', as: 'one' }, { name: '/prod/app/var', as: 'two' }, { names: ['/prod/app/var'], as: 'group' }] }, 'one', 'two', 'group')

@@ -1,4 +1,4 @@
-/*! lambda-cache, MIT licence */
+/*! lambda-cache, MIT */
 //
 // SSM parameters, Secrets Manager secrets and S3 objects, read once and kept in memory between Lambda invocations:
 //
@@ -359,7 +359,9 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
     }
     const ahead: Promise<unknown>[] = []
     try {
-      if (snapshot?.generation !== generation || Date.now() >= snapshot.dueAt) {
+      const now = Date.now()
+      // A clock that has been set back says nothing of an age.
+      if (snapshot?.generation !== generation || now >= snapshot.dueAt || now < snapshot.takenAt) {
         snapshot = await takeSnapshot(entries, { deadline: deadlineOf(context), ahead })
       }
       const given = snapshot
@@ -404,6 +406,7 @@ interface Snapshot {
   readonly generation: number
   /** When the first of the values expires or may be refreshed ahead of that: by `Date.now()`. */
   readonly dueAt: number
+  readonly takenAt: number
   /** What the values are put on, and its prototype: that of the contexts. */
   holder?: object
   base?: object
@@ -424,6 +427,7 @@ async function takeSnapshot(entries: readonly Entry[], occasion?: Occasion): Pro
     answers: readings.flatMap(({ answers }) => answers),
     values: Object.fromEntries(readings.map(({ as, value }) => [as, { value }])),
     generation: before,
+    takenAt: Date.now(),
     dueAt: Math.min(...readings.map(({ dueAt }) => dueAt)),
   }
 }
