@@ -3374,7 +3374,14 @@ describe('faults', () => {
   async function half({ response, whole }: Victim, headers: Record<string, number> = { 'content-length': Buffer.byteLength(whole) }, part = whole.slice(0, -3)): Promise<void> {
     response.writeHead(200, headers)
     await new Promise((resolve) => response.write(part, resolve))
-    await calm()
+    await until(() => arrived === Buffer.byteLength(part))
+  }
+
+  async function* counted(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const piece of body) {
+      arrived += piece.length
+      yield piece
+    }
   }
 
   function refuse({ source, response }: Victim, status: number, code: string, headers: Record<string, string> = {}): void {
@@ -3398,6 +3405,8 @@ describe('faults', () => {
   const JSON_SERVICES = [SSM, SECRETS]
   const NETWORK = { attempts: 3, code: 'NetworkError' } as const
   const visitors: unknown[] = []
+  /** Bytes of the last answer that have come to the library. */
+  let arrived = 0
   let elsewhere = ''
 
   const FAULTS: readonly Fault[] = [
@@ -3415,7 +3424,7 @@ describe('faults', () => {
         for (let sent = 0; sent < whole.length; sent += whole.length / 4) {
           mock.timers.tick(STALL - 1)
           await new Promise((resolve) => response.write(whole.slice(sent, sent + whole.length / 4), resolve))
-          await calm()
+          await until(() => arrived === Math.floor(sent + whole.length / 4))
         }
         response.end()
       },
@@ -3471,9 +3480,12 @@ describe('faults', () => {
           const victim = { source, request, response, whole: await source.answer(`${CANARY}-two`).text() }
           return (await inject(victim)) !== false
         }
-        const fetch: Fetch = (url, init) => {
+        const fetch: Fetch = async (url, init) => {
           calls += 1
-          return globalThis.fetch(faulty && !inject ? url.replace(aws.url, closed) : url, init)
+          arrived = 0
+          const response = await globalThis.fetch(faulty && !inject ? url.replace(aws.url, closed) : url, init)
+          const { status, headers, body } = response
+          return { status, headers, body: body && counted(body), text: () => response.text() }
         }
         const file = join(folder, 'value')
         const read = async () => (source === S3 ? readFile(await getObject('s3://bucket/app/value', { file, fetch }), 'utf8') : source.read({ fetch }))
