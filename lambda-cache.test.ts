@@ -3817,7 +3817,7 @@ describe('chaos', () => {
           const [from, to = Infinity] = history.slice(version, version + 2)
           const age = began - to
           // And a little for the way from the server to here.
-          assert.ok(from! <= Date.now() && age <= (maxAge + staleIfError + 1) * SECOND, `${age} ms old, with maxAge ${maxAge} and staleIfError ${staleIfError}`)
+          assert.ok(from! <= Date.now() && age <= (maxAge + staleIfError + 0.3) * SECOND, `${age} ms old, with maxAge ${maxAge} and staleIfError ${staleIfError}`)
         }
         await new Promise((resolve) => setTimeout(resolve, random() * 30))
       }, options)
