@@ -22,7 +22,7 @@
 //   Helpers
 
 import { createHash, createHmac, randomUUID } from 'node:crypto'
-import { isDeepStrictEqual } from 'node:util'
+import { inspect, isDeepStrictEqual } from 'node:util'
 
 // ---- Options and types ----
 
@@ -91,6 +91,8 @@ export interface EntryOptions {
 export interface ParameterEntry extends EntryOptions {
   /** Name or ARN; `:version` or `:label` may follow. */
   readonly name: string
+  readonly names?: never
+  readonly path?: never
   /**
    * Whether a SecureString comes decrypted.
    * @default true
@@ -103,6 +105,8 @@ export interface ParameterEntry extends EntryOptions {
 /** Several SSM parameters as one frozen record, keyed by the last segment of each name. */
 export interface ParameterGroupEntry extends EntryOptions {
   readonly names: readonly string[]
+  readonly name?: never
+  readonly path?: never
   readonly as: string
   readonly decrypt?: boolean | undefined
 }
@@ -111,6 +115,8 @@ export interface ParameterGroupEntry extends EntryOptions {
 export interface ParameterTreeEntry extends EntryOptions {
   /** Path that begins with `/`. A path with nothing below it gives an empty record, or `default`. */
   readonly path: string
+  readonly name?: never
+  readonly names?: never
   /**
    * Whether to go further down than one level.
    * @default false
@@ -269,13 +275,6 @@ export interface SignRequest {
   readonly date: Date
 }
 
-/** What {@link signature} gives, in AWS's terms. */
-export interface Signature {
-  readonly canonicalRequest: string
-  readonly stringToSign: string
-  readonly headers: Record<string, string>
-}
-
 /** AWS credentials; `sessionToken` comes with temporary ones, such as a Lambda function's. */
 export interface Credentials {
   readonly accessKeyId: string
@@ -342,43 +341,38 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
   handler: (event: E, context: C & Cached<O>) => R,
   options: O,
 ): CachedHandler<E, R, C> {
-  check('handler', handler)
+  check('handler', FUNCTION, handler)
   const entries = toEntries(options)
-  const bases = new WeakMap<object, object>()
-  let snapshot: Snapshot | undefined
+  let reading: Reading | undefined
 
   // The runtime counts parameters, and takes a third one for a callback.
   async function cached(event: E, second: unknown, ...[third]: unknown[]): Promise<unknown> {
     // A handler that streams is called with (event, responseStream, context); the others may have a callback in third place.
     const streams = !!third && typeof third === 'object'
     const context = Object(streams ? third : second)
-    const run = (given: Snapshot): unknown => {
-      const provided = provide(context, given, bases)
-      const call = handler as (...args: unknown[]) => unknown
-      return streams ? call(event, second, provided) : call(event, provided)
+    const run = (): unknown => {
+      provide(context, reading!)
+      return (handler as (...args: unknown[]) => unknown)(event, ...(streams ? [second, context] : [context]))
     }
     const ahead: Promise<unknown>[] = []
     try {
-      const now = Date.now()
-      // A clock that has been set back says nothing of an age.
-      if (snapshot?.generation !== generation || now >= snapshot.dueAt || now < snapshot.takenAt) {
-        snapshot = await takeSnapshot(entries, { deadline: deadlineOf(context), ahead })
-      }
-      const given = snapshot
+      if (reading?.generation !== generation || Date.now() >= reading.dueAt) reading = await read(entries, context, ahead)
+      const { newest } = reading
       try {
-        return await run(given)
+        return await run()
       } catch (error) {
         if (streams || !options.refreshOn?.(error)) throw error
-        const renewed = await takeSnapshot(entries, { outdated: given.answers, deadline: deadlineOf(context) }).catch(() => given)
-        if (isDeepStrictEqual(given.answers.map(contentOf), renewed.answers.map(contentOf))) throw error
-        return await run((snapshot = renewed))
+        const renewed = await read(entries, context, ahead, newest).catch(() => undefined)
+        if (!renewed || renewed.changed <= newest) throw error
+        reading = renewed
+        return await run()
       }
     } finally {
       if (ahead.length > 0) await Promise.all(ahead)
     }
   }
   const prefetch = async (): Promise<void> => {
-    snapshot = await takeSnapshot(entries)
+    reading = await read(entries, {})
   }
   // The runtime knows handlers that stream by symbols.
   return Object.assign(cached, handler, { prefetch }) as never
@@ -398,15 +392,23 @@ export const withCacheStream: <E, R, const O extends Options, S = ResponseStream
   options: O,
 ) => CachedStreamHandler<E, S, R, C> = withCache as never
 
-/** The values of one moment, and what they were made from. */
-interface Snapshot {
-  readonly answers: readonly Answer[]
-  readonly values: PropertyDescriptorMap
-  /** That of the cache before the values were read: if anything has changed meanwhile, the next invocation looks again. */
+/** One reading of all entries: what it has to heed, and what it came to. */
+interface Reading {
+  /** That of the cache before: if anything has changed meanwhile, the next invocation looks again. */
   readonly generation: number
+  /** The time by `Date.now()` until which the invocation can wait. */
+  readonly deadline: number
+  /** Takes the refreshes ahead that the invocation is to wait for. */
+  readonly ahead: Promise<unknown>[] | undefined
+  /** Answers up to this one are not good enough, however fresh. */
+  readonly outdated: number
+  /** The last of the answers. */
+  newest: number
+  /** The last of the answers that was not the same as the one before. */
+  changed: number
   /** When the first of the values expires or may be refreshed ahead of that: by `Date.now()`. */
-  readonly dueAt: number
-  readonly takenAt: number
+  dueAt: number
+  readonly values: PropertyDescriptorMap
   /** What the values are put on, and its prototype: that of the contexts. */
   holder?: object
   base?: object
@@ -415,47 +417,25 @@ interface Snapshot {
 /** Milliseconds before the end of an invocation, for the error to get out. */
 const DEADLINE_MARGIN = 200
 
-/** By `Date.now()`. */
-function deadlineOf(context: Partial<LambdaContext>): number {
-  return Date.now() + (context.getRemainingTimeInMillis?.() ?? Infinity) - DEADLINE_MARGIN
-}
-
-async function takeSnapshot(entries: readonly Entry[], occasion?: Occasion): Promise<Snapshot> {
-  const before = generation
-  const readings = await all(entries.map((entry) => readEntry(entry, occasion)))
-  return {
-    answers: readings.flatMap(({ answers }) => answers),
-    values: Object.fromEntries(readings.map(({ as, value }) => [as, { value }])),
-    generation: before,
-    takenAt: Date.now(),
-    dueAt: Math.min(...readings.map(({ dueAt }) => dueAt)),
-  }
-}
-
-/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
-function dueAt({ arrivedAt, aheadAt }: Answer, maxAge: number): number {
-  return arrivedAt + maxAge * 1000 * aheadAt
-}
-
-/** What a change of the values shows in, other than for when they came. */
-function contentOf({ value, etag, missing }: Answer): unknown {
-  return [value, etag, !missing]
+async function read(entries: readonly Entry[], context: Partial<LambdaContext>, ahead?: Promise<unknown>[], outdated = 0): Promise<Reading> {
+  const deadline = Date.now() + (context.getRemainingTimeInMillis?.() ?? Infinity) - DEADLINE_MARGIN
+  const reading: Reading = { generation, deadline, ahead, outdated, newest: 0, changed: 0, dueAt: Infinity, values: {} }
+  await all(entries.map(async (entry) => (reading.values[entry.as] = { value: await readEntry(entry, reading) })))
+  return reading
 }
 
 /**
  * Puts an object that holds the values into the context's prototype chain: four times faster than defining the properties
  * on every context, and they stay out of `{ ...context }`, `JSON.stringify` and logs.
  */
-function provide(context: object, snapshot: Snapshot, bases: WeakMap<object, object>): object {
+function provide(context: object, reading: Reading): void {
   const prototype = Object.getPrototypeOf(context)
-  if (prototype === snapshot.holder) return context
-  if (prototype !== snapshot.base) {
-    // A context that comes a second time has an earlier holder there, which must go.
-    snapshot.base = bases.get(prototype) ?? prototype
-    snapshot.holder = Object.create(snapshot.base!, snapshot.values) as object
-    bases.set(snapshot.holder, snapshot.base!)
+  if (prototype === reading.holder) return
+  if (prototype !== reading.base) {
+    reading.base = prototype
+    reading.holder = Object.create(prototype, reading.values)
   }
-  return Object.setPrototypeOf(context, snapshot.holder!)
+  Object.setPrototypeOf(context, reading.holder!)
 }
 
 // ---- Direct access ----
@@ -470,7 +450,7 @@ type Direct<E> = Omit<E, 'as' | 'name' | 'path' | 'id' | 'uri'> & Pick<Defaults,
  * const limits = await getParameter('/prod/app/limits', { parse: json<Limits> })
  */
 export async function getParameter<const O extends Direct<ParameterEntry>>(name: string, options?: O): Promise<ParameterValue<O>> {
-  return readOne('name', name, options) as Promise<ParameterValue<O>>
+  return readOne('ssm', { ...options, name }) as Promise<ParameterValue<O>>
 }
 
 /**
@@ -480,7 +460,7 @@ export async function getParameter<const O extends Direct<ParameterEntry>>(name:
  * const { 'db/host': host } = await getParametersByPath('/prod/app', { recursive: true })
  */
 export async function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(path: string, options?: O): Promise<ParameterTree<O>> {
-  return readOne('path', path, options) as Promise<ParameterTree<O>>
+  return readOne('ssm', { ...options, path }) as Promise<ParameterTree<O>>
 }
 
 /**
@@ -490,7 +470,7 @@ export async function getParametersByPath<const O extends Direct<ParameterTreeEn
  * const password = await getSecret('/prod/db/password', { maxAge: 0 }) // it has just been rotated
  */
 export async function getSecret<const O extends Direct<SecretEntry>>(id: string, options?: O): Promise<SecretValue<O>> {
-  return readOne('id', id, options) as Promise<SecretValue<O>>
+  return readOne('secrets', { ...options, id }) as Promise<SecretValue<O>>
 }
 
 /**
@@ -500,12 +480,11 @@ export async function getSecret<const O extends Direct<SecretEntry>>(id: string,
  * const model = await readFile(await getObject('s3://bucket/model.bin', { maxAge: 3600 }))
  */
 export async function getObject<const O extends Direct<ObjectEntry>>(uri: string, options?: O): Promise<ObjectValue<O>> {
-  return readOne('uri', uri, options) as Promise<ObjectValue<O>>
+  return readOne('s3', { ...options, uri }) as Promise<ObjectValue<O>>
 }
 
-async function readOne(kind: Kind, id: string, options: object = {}): Promise<unknown> {
-  const { value } = await readEntry(toEntry(kind, { ...options, [kind]: id, as: kind }, {}))
-  return value
+async function readOne(source: Source, own: EveryOption): Promise<unknown> {
+  return readEntry(toEntry(source, { ...own, as: source }, {}), {})
 }
 
 /** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
@@ -529,37 +508,34 @@ export function json<T>(text: string): T {
 
 /** One property of the context. */
 interface Entry {
-  readonly kind: Kind
+  readonly source: Source
   readonly as: string
-  /** What it reads: one thing, or for a group one for each name. */
-  readonly ids: readonly string[]
+  /** What it reads, by last segment: one thing, or for a group several. */
+  readonly ids: Readonly<Record<string, string>>
   readonly options: ReadOptions
 }
 
 /** What an entry says, or else `withCache`, or else the defaults. `file` is there for an object that is downloaded, and only then. */
 type ReadOptions = EveryOption & Defaults & { readonly maxAge: number; readonly staleIfError: number; readonly decrypt: boolean }
 type EveryOption = { readonly [O in keyof AllOptions]?: AllOptions[O] | undefined }
-type AllOptions = ParameterEntry & ParameterGroupEntry & ParameterTreeEntry & SecretEntry & ObjectEntry & CustomEntry
+type AllOptions = Omit<ParameterEntry, 'names' | 'path'> & Omit<ParameterGroupEntry, 'name' | 'path'> & Omit<ParameterTreeEntry, 'name' | 'names'> & SecretEntry & ObjectEntry & CustomEntry
 
-/** The option that says what is asked for. */
-type Kind = 'name' | 'names' | 'path' | 'id' | 'uri' | 'load'
+/** What an option has to be, in words that contain its `typeof`. */
+const ARRAY = 'array'
+const BOOLEAN = 'boolean'
+const FUNCTION = 'function'
+const NUMBER = 'number >= 0'
+const TEXT = 'non-empty string'
 
-/** Where each kind comes from, what loads it, and the options of its own. */
-const KINDS: Readonly<Record<Kind, readonly [source: Source, loader: Loader, options: string]>> = {
-  name: ['ssm', loadParameter, 'decrypt list'],
-  names: ['ssm', loadParameter, 'decrypt'],
-  path: ['ssm', loadTree, 'decrypt recursive'],
-  id: ['secrets', loadSecret, 'versionId versionStage binary'],
-  uri: ['s3', loadObject, 'versionId file binary'],
-  load: ['custom', loadCustom, ''],
-}
+const DEFAULTS = { region: TEXT, maxAge: NUMBER, staleIfError: NUMBER, fetch: FUNCTION }
+const EVERY_ENTRY = { ...DEFAULTS, as: TEXT, default: '', parse: FUNCTION }
 
-/** What options have to be, other than a non-empty string; `default` may be anything. */
-const OPTIONS = {
-  'number >= 0': 'maxAge staleIfError LAMBDA_CACHE_MAX_AGE',
-  boolean: 'decrypt list recursive binary',
-  function: 'fetch parse load refreshOn handler',
-  array: 'ssm secrets s3 custom names',
+/** Of each source what a plain string stands for, what loads it, and the options. */
+const SOURCES: Readonly<Record<Source, readonly [id: 'name' | 'id' | 'uri' | 'as', loader: Loader, types: Readonly<Record<string, string>>]>> = {
+  ssm: ['name', loadParameters, { ...EVERY_ENTRY, name: TEXT, names: ARRAY, path: TEXT, recursive: BOOLEAN, decrypt: BOOLEAN, list: BOOLEAN }],
+  secrets: ['id', loadSecret, { ...EVERY_ENTRY, id: TEXT, versionId: TEXT, versionStage: TEXT, binary: BOOLEAN }],
+  s3: ['uri', loadObject, { ...EVERY_ENTRY, uri: TEXT, versionId: TEXT, file: TEXT, binary: BOOLEAN }],
+  custom: ['as', loadCustom, { ...EVERY_ENTRY, load: FUNCTION }],
 }
 
 /** Names that Lambda's own context has, and names that mean something to JavaScript. */
@@ -569,67 +545,63 @@ const RESERVED_NAMES =
 /** ARNs and directory buckets are left out: they have endpoints and signatures of their own. */
 const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/(.+)$/s
 
-/** Of each source's kinds, the last is the one whose entries may be plain strings. */
-const SOURCES: Readonly<Record<Source, readonly Kind[]>> = { ssm: ['names', 'path', 'name'], secrets: ['id'], s3: ['uri'], custom: ['load'] }
-
 function toEntries(options: Options): Entry[] {
-  const defaults = checked(options, 'ssm secrets s3 custom refreshOn region maxAge staleIfError fetch')
-  const entries = Object.entries(SOURCES).flatMap(([source, kinds]) =>
-    ((options[source as Source] ?? []) as EveryOption[]).map((own) => toEntry(kinds.find((kind) => Object(own)[kind]) ?? kinds.at(-1)!, own, defaults)),
-  )
+  const defaults = checked(options, { ...DEFAULTS, ssm: ARRAY, secrets: ARRAY, s3: ARRAY, custom: ARRAY, refreshOn: FUNCTION })
+  const entries = Object.entries(defaults).flatMap(([source, own]) => (Array.isArray(own) ? own.map((entry) => toEntry(source as Source, entry, defaults)) : []))
   const names = entries.map(({ as }) => as)
   const refused = names.find((name, index) => RESERVED_NAMES.test(name) || names.indexOf(name) < index)
   if (refused) refuse('as', 'a name that is not taken', refused)
   return entries
 }
 
-function toEntry(kind: Kind, given: EveryOption | string, defaults: Defaults): Entry {
-  const own = checked(typeof given === 'string' ? { [kind]: given } : given, `${kind} ${KINDS[kind][2]} as maxAge staleIfError region fetch default parse`)
+function toEntry(source: Source, given: EveryOption | string, defaults: Defaults): Entry {
+  const [option, , types] = SOURCES[source]
+  const own: EveryOption = checked(typeof given === 'string' ? { [option]: given } : given, types)
   const options = { maxAge: Number(process.env['LAMBDA_CACHE_MAX_AGE'] || 60), staleIfError: 300, decrypt: true, ...defaults, ...own } as ReadOptions
-  check('LAMBDA_CACHE_MAX_AGE', options.maxAge)
-  const [one, another] = (['parse', 'list', 'binary', 'file'] as const).filter((option) => options[option])
-  if (another) refuse(one!, `it without ${another}`, 'both')
-  const ids = kind === 'load' ? [options.as!] : ([options[kind]].flat() as string[])
-  for (const id of ids) check('name', id, kind)
-  if (kind === 'uri' && !S3_URI.test(ids[0]!)) refuse(kind, 's3://bucket/key', ids[0])
-  const segments = ids.map((id) => lastSegment(kind, id))
-  if (new Set(segments).size < segments.length) refuse('names', 'different last segments', segments.join())
-  const { as = options.names ? '' : segments[0]!, file = `/tmp/${segments[0]}` } = options
-  check('as', as)
-  return { kind, as, ids, options: { ...options, file: kind === 'uri' && (!one || one === 'file') ? file : undefined } }
+  check('LAMBDA_CACHE_MAX_AGE', NUMBER, options.maxAge)
+  if (source === 'custom') check('load', FUNCTION, options.load)
+  const { names, path, list, binary } = options
+  const things = names ?? [path ?? options[option]!]
+  const ids = Object.fromEntries(things.map((id) => [lastSegment(option, id), id]))
+  const segments = Object.keys(ids)
+  if (segments.length < things.length) refuse('names', 'different last segments', things.join())
+  const { as = names ? '' : segments[0]!, parse = list ? split : undefined, file = `/tmp/${segments[0]}` } = options
+  check('as', TEXT, as)
+  return { source, as, ids, options: { ...options, parse, file: source === 's3' && !parse && !binary ? file : undefined } }
 }
 
 /** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. */
-function lastSegment(kind: Kind, id: string): string {
+function lastSegment(option: string, id: string): string {
+  check(option, TEXT, id)
   const segment = id.slice(id.lastIndexOf('/') + 1)
-  if (kind === 'uri') return segment
-  return kind === 'id' && id.startsWith('arn:') ? '' : segment.replace(/:.*/, '')
+  if (option === 'uri') return S3_URI.test(id) ? segment : refuse(option, 's3://bucket/key', id)
+  return option === 'id' && id.startsWith('arn:') ? '' : segment.replace(/:.*/, '')
+}
+
+function split(list: string): readonly string[] {
+  return Object.freeze(list.split(','))
 }
 
 /** @returns the options that are given, every one of them known and of the right type */
-function checked<T extends object>(given: T, allowed: string): T {
+function checked<T extends object>(given: T, types: Readonly<Record<string, string>>): T {
   const options = Object.entries(Object(given)).filter(([option, value]) => value !== undefined || option === 'default')
-  for (const [option, value] of options) {
-    if (!allowed.split(' ').includes(option)) refuse(option, 'no such option here', value)
-    if (option !== 'default') check(option, value)
-  }
+  for (const [option, value] of options) check(option, types[option], value)
   return Object.fromEntries(options) as T
 }
 
-function check(option: string, value: unknown, shownAs = option): void {
-  const [expected] = Object.entries(OPTIONS).find(([, names]) => names.split(' ').includes(option)) ?? ['non-empty string']
-  const type = Array.isArray(value) ? 'array' : typeof value
-  if (!(expected.includes(type) && value !== '' && (type !== 'number' || Number(value) >= 0))) refuse(shownAs, expected, value)
+function check(option: string, expected = 'no such option here', value: unknown): void {
+  const type = Array.isArray(value) ? ARRAY : typeof value
+  if (expected && !(expected.includes(type) && (type === 'number' ? (value as number) >= 0 : value !== ''))) refuse(option, expected, value)
 }
 
 function refuse(option: string, expected: string, given: unknown): never {
-  return fail('InvalidOptions', `${option}: expected ${expected}, got ${typeof given === 'string' ? `"${given}"` : Object(given) === given ? typeof given : given}`)
+  return fail('InvalidOptions', `${option}: expected ${expected}, got ${inspect(given, { depth: -1 })}`)
 }
 
 // ---- Cache ----
 
 const cache = new Map<unknown, Slot>()
-/** Counts the changes of the cache. */
+/** Counts the answers. */
 let generation = 0
 
 const MAX_ENTRIES = 1000
@@ -644,86 +616,68 @@ interface Slot {
   thing?: unknown
   answer?: Answer
   /** The refresh that is under way: whoever needs one meanwhile waits for this. */
-  refreshing?: Promise<Answer> | undefined
-  /** The last refresh ahead of time. */
-  ahead?: Promise<Answer>
+  refreshing?: Promise<Answer | undefined> | undefined
   retryAt?: number
 }
 
 /** What a loader brings. */
 interface Loaded {
   /** A text or a file's path, bytes, the texts of a tree by name; credentials. */
-  readonly value: unknown
+  readonly value?: unknown
   /** For S3: what makes the next request a conditional one. */
   readonly etag?: string | null
   readonly identity?: string | undefined
   /** For credentials: the time, in milliseconds, until which they hold. */
   readonly expiresAt?: number
-  /** The error for those who have no default: AWS said that there is no such thing. */
+  /** Where `default` stands for it: the error, there being no such thing and no value, or true for an empty tree. */
   readonly missing?: unknown
 }
 
 interface Answer extends Loaded {
   /** By `Date.now()`: the monotonic clock may stand still while Lambda has the process frozen. */
   readonly arrivedAt: number
+  /** Which answer it is, and which was the first that said the same. */
+  readonly generation: number
+  readonly changed: number
   /** What each `parse` made of the value. */
   readonly parsed: WeakMap<object, unknown>
   /** The part of its `maxAge` after which it is refreshed ahead: a random one, so that a fleet does not refresh in step. */
   aheadAt: number
 }
 
-/** What an entry comes to. */
-interface Reading {
-  readonly as: string
-  readonly value: unknown
-  readonly answers: readonly Answer[]
-  /** As in {@link Snapshot}. */
-  readonly dueAt: number
+/** Where a call goes, by what, and for what options. */
+interface Call extends ReadOptions {
+  readonly service: string
+  readonly region: string
+  readonly fetch: Fetch
+  readonly bucket?: string
+  /** By `Date.now()`: the time at which to give up, after one attempt. */
+  readonly until: number
 }
 
-type Loader = (target: Target, id: string, options: ReadOptions, previous: Answer | undefined) => Promise<Loaded>
+type Loader = (call: Call, id: string, previous: Answer | undefined) => Promise<Loaded>
 
-/** Why something is read. */
-interface Occasion {
-  /** The time by `Date.now()` until which the invocation can wait. */
-  readonly deadline?: number
-  /** Answers that are not good enough, however fresh. */
-  readonly outdated?: readonly Answer[]
-  /** Takes the refreshes ahead that the invocation is to wait for. */
-  readonly ahead?: Promise<unknown>[]
+async function readEntry(entry: Entry, reading: Partial<Reading>): Promise<unknown> {
+  const values = await all(Object.entries(entry.ids).map(async ([name, id]) => [name, await readThing(entry, id, reading)] as const))
+  return entry.options.names ? frozen(values) : values[0]![1]
 }
 
-/** What a reader wants, and how to get it. */
-interface Wanted {
-  readonly options: ReadOptions
-  readonly id: string
-  readonly host: string
-  readonly slot: Slot
-  readonly bring: (until?: number) => Promise<Loaded>
-}
-
-async function readEntry(entry: Entry, occasion: Occasion = {}): Promise<Reading> {
-  const { kind, as, ids, options } = entry
-  const loaded = await all(ids.map((id) => load(entry, id, occasion)))
-  const value = kind === 'names' ? frozen(loaded.map(([, value], index) => [lastSegment(kind, ids[index]!), value])) : loaded[0]![1]
-  const answers = loaded.map(([answer]) => answer)
-  return { as, value, answers, dueAt: Math.min(...answers.map((answer) => dueAt(answer, options.maxAge))) }
-}
-
-async function load(entry: Entry, id: string, occasion: Occasion): Promise<readonly [answer: Answer, value: unknown]> {
-  const { kind, options } = entry
-  const [source, loader] = KINDS[kind]
+async function readThing({ source, options }: Entry, id: string, reading: Partial<Reading>): Promise<unknown> {
   try {
-    const { path, recursive, decrypt, versionId, versionStage, binary, file, fetch = globalThis.fetch } = options
+    const { path, recursive, decrypt, versionId, versionStage, binary, file, load, fetch = globalThis.fetch } = options
     const service = source === 'secrets' ? 'secretsmanager' : source
     const region = options.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
-    const endpoint = kind === 'load' ? '' : endpointOf(service, region)
-    const thing = options.load ?? JSON.stringify([endpoint, service, region, id, path, recursive, decrypt, versionId, versionStage, binary])
+    const endpoint = load ? '' : endpointOf(service, region)
+    const thing = load ?? JSON.stringify([endpoint, service, region, id, path, recursive, decrypt, versionId, versionStage, binary])
     const slot = slotOf(file ?? thing)
     if ((slot.thing ??= thing) !== thing) refuse('file', 'a file of its own', file)
-    const bring = (until = Infinity): Promise<Loaded> => loader({ service, region, fetch, until }, id, options, slot.answer)
-    const answer = await answerFor({ options, id, host: endpoint && new URL(endpoint).host, slot, bring }, occasion)
-    return [answer, convert(options, answer)]
+    const bring = (until = Infinity): Promise<Loaded> => SOURCES[source][1]({ ...options, service, region, fetch, until }, id, slot.answer)
+    const late = (): never => tooLate(load ? 'load' : new URL(endpoint).host)
+    const answer = await answerFor(slot, bring, late, `${source} ${id}`, options, reading)
+    reading.newest = Math.max(reading.newest!, answer.generation)
+    reading.changed = Math.max(reading.changed!, answer.changed)
+    reading.dueAt = Math.min(reading.dueAt!, dueAt(answer, options.maxAge))
+    return convert(options, answer)
   } catch (error) {
     // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
     const { message, code, ...details } = error instanceof LambdaCacheError ? error : { message: 'HTTP 200, but not with the JSON that AWS documents', code: 'InvalidAnswer', status: 200 }
@@ -731,75 +685,77 @@ async function load(entry: Entry, id: string, occasion: Occasion): Promise<reado
   }
 }
 
-async function answerFor(wanted: Wanted, occasion: Occasion): Promise<Answer> {
-  const { options, id, host, slot, bring } = wanted
-  const { outdated = [], deadline = Infinity, ahead } = occasion
+async function answerFor(slot: Slot, bring: (until?: number) => Promise<Loaded>, late: () => never, name: string, options: ReadOptions, reading: Partial<Reading>): Promise<Answer> {
+  const { outdated = 0, deadline = Infinity, ahead } = reading
   const { maxAge, staleIfError } = options
   const { answer, refreshing } = slot
-  const isYoungerThan = (seconds: number): boolean => {
-    const age = Date.now() - slot.answer?.arrivedAt!
-    return age >= 0 && age < seconds * 1000 && (!slot.answer!.missing || 'default' in options)
-  }
+  const isYoungerThan = (seconds: number): boolean => Date.now() - slot.answer?.arrivedAt! < seconds * 1000 && ('value' in slot.answer! || 'default' in options)
   const isUsable = (): boolean => isYoungerThan(maxAge + staleIfError)
-  if (answer && isYoungerThan(maxAge) && !outdated.includes(answer)) {
+  if (answer && isYoungerThan(maxAge) && answer.generation > outdated) {
     if (ahead && Date.now() >= dueAt(answer, maxAge)) {
       // One attempt, beside the handler. If it fails, nothing happens: the value is still good.
       answer.aheadAt = 1
       const until = Math.min(Date.now() + AHEAD_LIMIT, deadline)
-      const early = refresh(slot, () => bring(until))
-      if (!refreshing) slot.ahead = early
-      ahead.push(within<unknown>(until, early.catch(() => {}), () => {}))
+      const nothing = (): undefined => {}
+      ahead.push(within(until, refresh(slot, () => bring(until).catch(nothing)).catch(nothing), nothing))
     }
     return answer
   }
   if (isUsable() && Date.now() < slot.retryAt!) return answer!
   try {
-    return await within(deadline, refresh(slot, bring), () => fail('Timeout', `no answer${host && ` from ${host}`} before the invocation ends${ROUTE_HINT}`))
+    // Where it has waited for a refresh ahead that failed, it goes on to one of its own.
+    return (await within(deadline, refresh(slot, bring), late)) ?? answerFor(slot, bring, late, name, options, reading)
   } catch (error) {
-    // One attempt is what a refresh ahead has. Here it takes all three.
-    if (refreshing && refreshing === slot.ahead && Date.now() < deadline) return answerFor(wanted, occasion)
     if (!isPassing(error) || !isUsable()) throw error
     slot.retryAt = Date.now() + RETRY_PAUSE
-    if (!refreshing) console.warn(`lambda-cache: ${id}: ${(error as LambdaCacheError).message}: serving the last value`)
+    if (!refreshing) console.warn(`lambda-cache: ${name}: ${(error as LambdaCacheError).message}: serving the last value`)
     return slot.answer!
   }
+}
+
+/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
+function dueAt({ arrivedAt, aheadAt }: Answer, maxAge: number): number {
+  return arrivedAt + maxAge * 1000 * aheadAt
 }
 
 function slotOf(key: unknown): Slot {
   const slot = cache.get(key) ?? { key }
   cache.set(key, slot)
+  if (cache.size > MAX_ENTRIES) cache.delete(cache.keys().next().value)
   return slot
 }
 
 /** One at a time. */
-function refresh(slot: Slot, bring: () => Promise<Loaded>): Promise<Answer> {
+function refresh(slot: Slot, bring: () => Promise<Loaded | undefined>): Promise<Answer | undefined> {
   return (slot.refreshing ??= bring()
     .catch((error: LambdaCacheError): Loaded => {
       // That there is no such thing is an answer too, for those who have a default.
-      if (/^(Parameter(Version)?NotFound|ResourceNotFoundException|NoSuch(Key|Version))$/.test(error.code)) return { value: '', missing: error }
+      if (/^(Parameter(Version)?NotFound|ResourceNotFoundException|NoSuch(Key|Version))$/.test(error.code)) return { missing: error }
       throw error
     })
     .then((loaded) => {
+      if (!loaded) return
       generation += 1
       slot.retryAt = 0
-      return (slot.answer = { parsed: new WeakMap(), ...loaded, arrivedAt: Date.now(), aheadAt: 0.8 + Math.random() / 5 })
+      const { value, etag, changed = generation } = slot.answer ?? {}
+      const isSame = isDeepStrictEqual([value, etag], [loaded.value, loaded.etag])
+      const times = { arrivedAt: Date.now(), aheadAt: 0.8 + Math.random() / 5 }
+      return (slot.answer = { parsed: new WeakMap(), ...loaded, ...times, generation, changed: isSame ? changed : generation })
     })
     .finally(() => {
       slot.refreshing = undefined
       // Those fetched longest ago come first. A failure takes no room.
       if (cache.get(slot.key) === slot && cache.delete(slot.key) && slot.answer) cache.set(slot.key, slot)
-      if (cache.size > MAX_ENTRIES) cache.delete(cache.keys().next().value)
     }))
 }
 
 /** What an entry makes of an answer. */
-function convert(options: ReadOptions, { value, missing, parsed }: Answer): unknown {
-  const { parse, list, binary } = options
-  if ('default' in options && (missing || isDeepStrictEqual(value, {}))) return options.default
-  if (missing) throw missing
-  if (binary) return typeof value === 'string' ? new Uint8Array(Buffer.from(value)) : value
-  if (list) return Object.freeze(String(value).split(','))
-  if (!parse) return value
+function convert(options: ReadOptions, answer: Answer): unknown {
+  const { parse, binary } = options
+  const { value, missing, parsed } = answer
+  if (missing && 'default' in options) return options.default
+  if (!('value' in answer)) throw missing
+  if (!parse || binary) return value
   try {
     if (!parsed.has(parse)) parsed.set(parse, typeof value === 'string' ? parse(value) : frozen(Object.entries(value as object).map(([name, text]) => [name, parse(text)])))
     return parsed.get(parse)
@@ -816,9 +772,8 @@ function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Rea
 
 /** Waits for all; where several fail, the error names every one of them. */
 async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  const results = await Promise.allSettled(promises)
-  const errors = results.flatMap((result) => (result.status === 'rejected' ? (result.reason as LambdaCacheError) : []))
-  if (errors[1]) fail(errors[0]!.code, [...new Set(errors.flatMap(({ message }) => message.split('\n')))].join('\n'), { ...errors[0]!, cause: errors })
+  const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
+  if (errors[1]) fail(errors[0].code, errors.map(({ message }) => message).join('\n'), { ...errors[0], cause: errors })
   return Promise.all(promises)
 }
 
@@ -826,33 +781,36 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
 
 /** SSM names that go out together, and what comes back for each. */
 interface Batch {
-  readonly target: Target
+  readonly key: string
+  readonly fetch: Fetch
   readonly names: Set<string>
   readonly found: Promise<Map<string, unknown>>
 }
 
-const openBatches = new Map<string, Batch>()
+/** Those that still take names: until the end of the tick. */
+let openBatches: Batch[] = []
 
-async function loadParameter(target: Target, id: string, { decrypt }: ReadOptions): Promise<Loaded> {
+async function loadParameters(call: Call, id: string): Promise<Loaded> {
+  if (call.path) return loadTree(call, id)
+  const { region, decrypt, fetch, until } = call
   // A refresh ahead has one attempt, so it shares none with the others.
-  const key = JSON.stringify([target.region, target.until < Infinity, decrypt])
-  let batch = openBatches.get(key)
-  if (batch?.target.fetch !== target.fetch) {
-    const names = new Set<string>()
-    // Takes names until the end of the tick.
-    const found = Promise.resolve().then(() => {
-      openBatches.delete(key)
-      return getParameters(target, names, decrypt)
-    })
-    openBatches.set(key, (batch = { target, names, found }))
-  }
-  const { names, found } = batch!
+  const key = [region, decrypt, until < Infinity].join()
   // AWS takes ten at a time.
-  if (names.add(id).size > 9) openBatches.delete(key)
-  const values = await found.catch((error: LambdaCacheError) => {
+  let batch = openBatches.find(({ names, ...open }) => open.key === key && open.fetch === fetch && names.size < 10)
+  if (!batch) {
+    const names = new Set<string>()
+    const found = Promise.resolve().then(() => {
+      openBatches = []
+      return getParameters(call, names)
+    })
+    openBatches.push((batch = { key, fetch, names, found }))
+  }
+  const { names, found } = batch
+  names.add(id)
+  const values = await found.catch((error: unknown) => {
     // It refuses all ten for one that is malformed or not allowed: then each is asked for alone.
-    if (names.size < 2 || !/^(AccessDenied|Validation)/.test(error.code)) throw error
-    return getParameters(target, [id], decrypt)
+    if (names.size < 2 || isPassing(error)) throw error
+    return getParameters(call, [id])
   })
   const value = values.get(id)
   if (typeof value !== 'string') throw value
@@ -860,9 +818,9 @@ async function loadParameter(target: Target, id: string, { decrypt }: ReadOption
 }
 
 /** API: GetParameters. */
-async function getParameters(target: Target, names: Iterable<string>, decrypt: boolean): Promise<Map<string, unknown>> {
+async function getParameters(call: Call, names: Iterable<string>): Promise<Map<string, unknown>> {
   const found = new Map<string, unknown>()
-  const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(target, 'ssm:GetParameters', { Names: [...names], WithDecryption: decrypt })
+  const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
   for (const { Name, ARN, Selector = '', Value } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     const selector = Selector.replace(/^:?(?=.)/, ':')
@@ -879,37 +837,39 @@ interface ParametersAnswer {
 }
 
 /** API: GetParametersByPath, page after page. */
-async function loadTree(target: Target, id: string, { recursive, decrypt }: ReadOptions): Promise<Loaded> {
+async function loadTree(call: Call, id: string): Promise<Loaded> {
   const texts: [name: string, value: string][] = []
   let NextToken: string | undefined
   do {
-    const page: ParametersAnswer = await callJson(target, 'ssm:GetParametersByPath', { Path: id, Recursive: recursive, WithDecryption: decrypt, NextToken })
+    const input = { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken }
+    const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', input)
     for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id, '').replace(/^\//, ''), Value.toString()])
     NextToken = page.NextToken
   } while (NextToken)
-  return { value: frozen(texts) }
+  return { value: frozen(texts), missing: !texts[0] }
 }
 
 /** API: GetSecretValue. */
-async function loadSecret(target: Target, id: string, { versionId, versionStage, binary }: ReadOptions): Promise<Loaded> {
-  const input = { SecretId: id, VersionId: versionId, VersionStage: versionStage }
-  const { SecretString, SecretBinary } = await callJson<{ SecretString?: string; SecretBinary: string }>(target, 'secretsmanager:GetSecretValue', input)
-  const value = SecretString ?? new Uint8Array(Buffer.from(SecretBinary, 'base64'))
-  if (!binary && value !== SecretString) fail('BinarySecret', 'it is binary: ask for it with binary: true')
-  return { value }
+async function loadSecret(call: Call, id: string): Promise<Loaded> {
+  const input = { SecretId: id, VersionId: call.versionId, VersionStage: call.versionStage }
+  const { SecretString, SecretBinary } = await callJson<{ SecretString?: string; SecretBinary: string }>(call, 'GetSecretValue', input)
+  if (call.binary) return { value: new Uint8Array(SecretString === undefined ? Buffer.from(SecretBinary, 'base64') : Buffer.from(SecretString)) }
+  if (SecretBinary) fail('BinarySecret', 'it is binary: ask for it with binary: true')
+  return { value: SecretString!.toString() }
 }
 
 /** Where AWS said that a bucket is in another region than the one it was looked for in. */
 const bucketRegions = new Map<string, string>()
 
 /** API: GetObject, conditional on the ETag where the earlier content is still there. */
-async function loadObject(target: Target, id: string, { file, versionId, binary }: ReadOptions, previous: Answer | undefined): Promise<Loaded> {
+async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
+  const { file, versionId, binary } = call
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
   const etag = (!file || (await identify(file)) === previous?.identity) && previous?.etag
   const askedAt = new Date()
   const { status, headers, content } = await send<Loaded>(
-    { ...target, bucket },
-    versionId ? 's3:GetObjectVersion' : 's3:GetObject',
+    { ...call, bucket },
+    versionId ? 'GetObjectVersion' : 'GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
     { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
     async (body) => (file ? download(file, body, askedAt) : { value: binary ? new Uint8Array(await readAll(body)) : new TextDecoder().decode(await readAll(body)) }),
@@ -946,7 +906,7 @@ async function identify(file: string): Promise<string | undefined> {
   return lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
 }
 
-async function loadCustom(_: Target, __: string, { load }: ReadOptions): Promise<Loaded> {
+async function loadCustom({ load }: Call): Promise<Loaded> {
   try {
     return { value: await load!() }
   } catch (cause) {
@@ -956,16 +916,6 @@ async function loadCustom(_: Target, __: string, { load }: ReadOptions): Promise
 }
 
 // ---- AWS calls ----
-
-/** Where a call goes, and by what. */
-interface Target {
-  readonly service: string
-  readonly region: string
-  readonly bucket?: string
-  readonly fetch: Fetch
-  /** By `Date.now()`: the time at which to give up, after one attempt. */
-  readonly until: number
-}
 
 /** What a request was answered with. */
 interface Exchanged<T> extends Pick<FetchResponse, 'status' | 'headers'> {
@@ -991,28 +941,27 @@ const MAX_ANSWER_SIZE = 2 ** 23
 const THROTTLING = /Throttl|Exceeded|SlowDown|TooManyRequests|NotComplete|InProgress| 429$/
 const PASSING = RegExp(`${THROTTLING.source}|^(Timeout|NetworkError|RequestTimeout|LoadFailed)| 50[0234]$`)
 
-const ROUTE_HINT = ': in a VPC it takes a VPC endpoint or a NAT gateway'
 
 /** The AWS JSON 1.1 protocol. */
-async function callJson<T>(target: Target, action: string, input: object): Promise<T> {
-  const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': action.replace('ssm:', 'AmazonSSM.').replace(':', '.') }
-  const { content } = await send(target, action, '/', { method: 'POST', headers, body: JSON.stringify(input) })
+async function callJson<T>(call: Call, action: string, input: object): Promise<T> {
+  const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}` }
+  const { content } = await send(call, action, '/', { method: 'POST', headers, body: JSON.stringify(input) })
   return JSON.parse(content) as T
 }
 
 /** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
-async function send<T = string>(target: Target, action: string, path: string, unsigned: HttpRequest, read?: Reader<T>): Promise<Exchanged<T>> {
-  const { service, bucket = '', until } = target
+async function send<T = string>(call: Call, action: string, path: string, unsigned: HttpRequest, read?: Reader<T>): Promise<Exchanged<T>> {
+  const { service, bucket = '', until } = call
   let clockOffset = 0
   let moved = false
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const region = bucketRegions.get(bucket) ?? target.region
+      const region = bucketRegions.get(bucket) ?? call.region
       const url = endpointOf(service, region, bucket) + path
-      if (new URL(url).href !== url) fail('UnsupportedKey', 'no URL can carry a "." or ".." segment')
-      const credentials = await getCredentials(target)
-      const headers = sign({ ...unsigned, url, service, region, credentials, date: new Date(Date.now() + clockOffset) })
-      const answer = await exchange(target, url, { ...unsigned, headers }, read)
+      const { href, host } = new URL(url)
+      if (href !== url) fail('UnsupportedKey', 'no URL can carry a "." or ".." segment')
+      const headers = sign({ ...unsigned, url, service, region, credentials: await getCredentials(call), date: new Date(Date.now() + clockOffset) })
+      const answer = await exchange(call, url, { ...unsigned, headers }, read)
       if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
       const bucketRegion = answer.headers.get('x-amz-bucket-region')!
       if (bucket && !moved && bucketRegion !== region && REGION.test(bucketRegion)) {
@@ -1024,7 +973,7 @@ async function send<T = string>(target: Target, action: string, path: string, un
         clockOffset = Date.parse(answer.headers.get('date')!) - Date.now() || 0
         if (clockOffset) continue
       }
-      refused(url, action, answer)
+      refused(`${service}:${action}`, host, answer)
     } catch (error) {
       if (attempt >= MAX_ATTEMPTS || until < Infinity || !isPassing(error)) throw error
       const pause = isPassing(error, THROTTLING) ? 1000 : 50
@@ -1039,15 +988,19 @@ function isPassing(error: unknown, kinds = PASSING): boolean {
 }
 
 /** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
-function refused(url: string, action: string, { status, headers, content }: Exchanged<unknown>): never {
+function refused(action: string, host: string, { status, headers, content }: Exchanged<unknown>): never {
   const [, code = `Http${status}`] = /(?:"__type": *"(?:[^"]*#)?|<Code>)(\w+)/.exec(content as string) ?? []
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
   const hint = /^AccessDenied/.test(code) ? `: the function's role needs ${action}, and kms:Decrypt if a key of yours encrypts it` : ''
-  return fail(code, `${code} (HTTP ${status}) from ${new URL(url).host}${hint}`, { status, ...(requestId && { requestId }) })
+  return fail(code, `${code} (HTTP ${status}) from ${host}${hint}`, { status, ...(requestId && { requestId }) })
+}
+
+function tooLate(host: string): never {
+  return fail('Timeout', `no answer from ${host} in time: in a VPC it takes a VPC endpoint or a NAT gateway`)
 }
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
-async function exchange<T = string>({ fetch, until }: Target, url: string, request: HttpRequest, read?: Reader<T>): Promise<Exchanged<T>> {
+async function exchange<T = string>({ fetch, until }: Call, url: string, request: HttpRequest, read?: Reader<T>): Promise<Exchanged<T>> {
   const controller = new AbortController()
   const { signal } = controller
   let timer: NodeJS.Timeout | undefined
@@ -1064,7 +1017,7 @@ async function exchange<T = string>({ fetch, until }: Target, url: string, reque
   } catch (error) {
     if (error instanceof LambdaCacheError) throw error
     const { host } = new URL(url)
-    if (signal.aborted) fail('Timeout', `no progress from ${host} in ${STALL_LIMIT} ms${ROUTE_HINT}`)
+    if (signal.aborted) tooLate(host)
     // ECONNRESET and the like may pass; a certificate that is wrong will stay so. The error itself is not passed on: it can quote a header.
     const { cause, code = cause?.code } = Object(error) as { code?: string; cause?: { code?: string } }
     return fail(/^(E(?!RR)|UND_ERR|HPE)/.test(code!) ? 'NetworkError' : 'RequestFailed', `no answer from ${host} (${code})`)
@@ -1107,12 +1060,7 @@ async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
  * @example
  * const headers = sign({ method: 'GET', url, service: 's3', region: 'eu-west-1', credentials, date: new Date() })
  */
-export function sign(request: SignRequest): Record<string, string> {
-  return signature(request).headers
-}
-
-/** {@link sign}, with the texts on the way to the signature, so that they can be held against AWS's examples. */
-export function signature({ method, url, headers, body = '', service, region, credentials, date }: SignRequest): Signature {
+export function sign({ method, url, headers, body = '', service, region, credentials, date }: SignRequest): Record<string, string> {
   const { host, pathname, searchParams } = new URL(url)
   const timestamp = date.toISOString().replace(/[-:]|\.\d+/g, '')
   const given = {
@@ -1135,7 +1083,8 @@ export function signature({ method, url, headers, body = '', service, region, cr
   const stringToSign = ['AWS4-HMAC-SHA256', timestamp, scope.join('/'), sha256(canonicalRequest)].join('\n')
   const signingKey = scope.reduce<Buffer | string>(hmac, `AWS4${credentials.secretAccessKey}`)
   const authorization = `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}, SignedHeaders=${signedHeaders}, Signature=${hmac(signingKey, stringToSign).toString('hex')}`
-  return { canonicalRequest, stringToSign, headers: { ...Object.fromEntries(signed.filter(([name]) => name !== 'host')), authorization } }
+  const { host: _, ...sent } = Object.fromEntries(signed)
+  return { ...sent, authorization }
 }
 
 function hmac(key: Buffer | string, text: string): Buffer {
@@ -1158,34 +1107,31 @@ function encodePath(path: string): string {
 // ---- Credentials ----
 
 /** Those of the environment, else those of the container endpoint. AWS's page: "Container credential provider" in the SDKs and Tools Reference Guide. */
-async function getCredentials(target: Target): Promise<Credentials> {
+async function getCredentials(call: Call): Promise<Credentials> {
   const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = process.env
   if (accessKeyId && secretAccessKey) return { accessKeyId, secretAccessKey, sessionToken }
   const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } = process.env
   const url = path ? `http://169.254.170.2${path}` : full
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
-  if (!url || !/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?\/)/.test(url)) {
-    return noCredentials('set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, or AWS_CONTAINER_CREDENTIALS_FULL_URI with https or a host of AWS')
-  }
+  if (!url || !/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?\/)/.test(url)) return noCredentials()
   const slot = slotOf(url)
-  const { value } = Date.now() < slot.answer?.expiresAt! - 5 * 60_000 ? slot.answer! : await refresh(slot, () => loadCredentials(target, url))
+  const { value } = Date.now() < slot.answer?.expiresAt! - 5 * 60_000 ? slot.answer! : (await refresh(slot, () => loadCredentials(call, url)))!
   return value as Credentials
 }
 
-async function loadCredentials(target: Target, url: string): Promise<Loaded> {
+async function loadCredentials(call: Call, url: string): Promise<Loaded> {
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
   const { readFile } = await import('node:fs/promises')
-  const unreadable = (): never => noCredentials('AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE cannot be read')
-  const authorization = file ? (await readFile(file, 'utf8').catch(unreadable)).trim() : token
-  const { status, content } = await exchange(target, url, { method: 'GET', headers: authorization ? { authorization } : {} })
-  if (status !== 200) noCredentials(`HTTP ${status} from the container endpoint`)
+  const authorization = file ? (await readFile(file, 'utf8').catch(() => noCredentials())).trim() : token
+  const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} })
+  if (status !== 200) noCredentials({ status })
   const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
-  if (!accessKeyId || !secretAccessKey) noCredentials('none in the answer of the container endpoint')
+  if (!accessKeyId || !secretAccessKey) noCredentials()
   return { value: { accessKeyId, secretAccessKey, sessionToken }, expiresAt: Date.parse(Expiration) }
 }
 
-function noCredentials(reason: string): never {
-  return fail('NoCredentials', `no credentials: ${reason}`)
+function noCredentials(details?: Partial<ErrorDetails>): never {
+  return fail('NoCredentials', 'no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)', details)
 }
 
 // ---- Endpoints ----
