@@ -857,7 +857,7 @@ describe('options', () => {
     ['decrypt', { ssm: [{ name: fine, decrypt: 'yes' }] }, "'yes'"],
     ['list', { ssm: [{ name: fine, list: 1 }] }, '1'],
     ['recursive', { ssm: [{ path: fine, recursive: 'no' }] }, "'no'"],
-    ['parse', { ssm: [{ name: fine, parse: {} }] }, '[Object]'],
+    ['parse', { ssm: [{ name: fine, parse: {} }] }, '{}'],
     ['prase', { ssm: [{ name: fine, prase: JSON.parse }] }, ''],
     ['as', { secrets: ['arn:aws:secretsmanager:eu-west-1:123456789012:secret:a-AbCdEf'] }, ''],
     ['as', { secrets: ['folder/'] }, ''],
@@ -2584,6 +2584,16 @@ describe('refresh ahead', () => {
     release()
     await Promise.all(failing)
     assert.deepEqual([await result, aws.sent.length], [['one'], 4], 'three attempts for all of them')
+  })
+
+  test('keeps parameters that came together in one request', async () => {
+    const aws = await local({ parameters: { '/a/one': '1', '/a/two': '2', '/a/three': '3' } })
+    let draws = 0
+    mock.method(Math, 'random', () => (draws += 0.37) % 1)
+    const handler = withCache(() => {}, { ssm: ['/a/one', { names: ['/a/two', '/a/three'], as: 'group' }] })
+    for (let second = 0; second < 600; second += 1, pass(SECOND)) await handler({}, lambdaContext())
+    assert.ok(aws.requests.length > 9, `${aws.requests.length} requests in ten minutes`)
+    for (const { body } of aws.requests) assert.equal((JSON.parse(String(body)) as { Names: string[] }).Names.length, 3)
   })
 
   test('comes between 80 % and 100 % of maxAge, by chance', async () => {

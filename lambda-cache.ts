@@ -357,14 +357,15 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
     const ahead: Promise<unknown>[] = []
     try {
       if (reading?.generation !== generation || Date.now() >= reading.dueAt) reading = await read(entries, context, ahead)
-      const { newest } = reading
+      const given = reading
       try {
         return await run()
       } catch (error) {
         if (streams || !options.refreshOn?.(error)) throw error
-        const renewed = await read(entries, context, ahead, newest).catch(() => undefined)
-        if (!renewed || renewed.changed <= newest) throw error
-        reading = renewed
+        const isUnchanged = (): boolean => isDeepStrictEqual(reading!.contents, given.contents)
+        // Another invocation may have read them again meanwhile.
+        if (isUnchanged()) reading = await read(entries, context, ahead, true).catch(() => given)
+        if (isUnchanged()) throw error
         return await run()
       }
     } finally {
@@ -400,14 +401,12 @@ interface Reading {
   readonly deadline: number
   /** Takes the refreshes ahead that the invocation is to wait for. */
   readonly ahead: Promise<unknown>[] | undefined
-  /** Answers up to this one are not good enough, however fresh. */
-  readonly outdated: number
-  /** The last of the answers. */
-  newest: number
-  /** The last of the answers that was not the same as the one before. */
-  changed: number
+  /** Whether no answer is good enough, however fresh. */
+  readonly forced: boolean | undefined
   /** When the first of the values expires or may be refreshed ahead of that: by `Date.now()`. */
   dueAt: number
+  /** What AWS gave for each value: in these a change shows. */
+  readonly contents: Record<string, unknown>
   readonly values: PropertyDescriptorMap
   /** What the values are put on, and its prototype: that of the contexts. */
   holder?: object
@@ -417,9 +416,9 @@ interface Reading {
 /** Milliseconds before the end of an invocation, for the error to get out. */
 const DEADLINE_MARGIN = 200
 
-async function read(entries: readonly Entry[], context: Partial<LambdaContext>, ahead?: Promise<unknown>[], outdated = 0): Promise<Reading> {
+async function read(entries: readonly Entry[], context: Partial<LambdaContext>, ahead?: Promise<unknown>[], forced?: boolean): Promise<Reading> {
   const deadline = Date.now() + (context.getRemainingTimeInMillis?.() ?? Infinity) - DEADLINE_MARGIN
-  const reading: Reading = { generation, deadline, ahead, outdated, newest: 0, changed: 0, dueAt: Infinity, values: {} }
+  const reading: Reading = { generation, deadline, ahead, forced, dueAt: Infinity, contents: {}, values: {} }
   await all(entries.map(async (entry) => (reading.values[entry.as] = { value: await readEntry(entry, reading) })))
   return reading
 }
@@ -484,7 +483,7 @@ export async function getObject<const O extends Direct<ObjectEntry>>(uri: string
 }
 
 async function readOne(source: Source, own: EveryOption): Promise<unknown> {
-  return readEntry(toEntry(source, { ...own, as: source }, {}), {})
+  return readEntry(toEntry(source, { ...own, as: source }, {}), { contents: {} })
 }
 
 /** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
@@ -629,6 +628,8 @@ interface Loaded {
   readonly identity?: string | undefined
   /** For credentials: the time, in milliseconds, until which they hold. */
   readonly expiresAt?: number
+  /** Between 0 and 1, the same for all that came in one answer, so that they are refreshed ahead together. Else a random one. */
+  readonly jitter?: number
   /** Where `default` stands for it: the error, there being no such thing and no value, or true for an empty tree. */
   readonly missing?: unknown
 }
@@ -636,12 +637,9 @@ interface Loaded {
 interface Answer extends Loaded {
   /** By `Date.now()`: the monotonic clock may stand still while Lambda has the process frozen. */
   readonly arrivedAt: number
-  /** Which answer it is, and which was the first that said the same. */
-  readonly generation: number
-  readonly changed: number
   /** What each `parse` made of the value. */
   readonly parsed: WeakMap<object, unknown>
-  /** The part of its `maxAge` after which it is refreshed ahead: a random one, so that a fleet does not refresh in step. */
+  /** The part of its `maxAge` after which it is refreshed ahead: random, so that a fleet does not refresh in step. */
   aheadAt: number
 }
 
@@ -657,25 +655,19 @@ interface Call extends ReadOptions {
 
 type Loader = (call: Call, id: string, previous: Answer | undefined) => Promise<Loaded>
 
-async function readEntry(entry: Entry, reading: Partial<Reading>): Promise<unknown> {
+/** That of direct access has but the contents. */
+type OneReading = Pick<Reading, 'contents'> & Partial<Reading>
+
+async function readEntry(entry: Entry, reading: OneReading): Promise<unknown> {
   const values = await all(Object.entries(entry.ids).map(async ([name, id]) => [name, await readThing(entry, id, reading)] as const))
   return entry.options.names ? frozen(values) : values[0]![1]
 }
 
-async function readThing({ source, options }: Entry, id: string, reading: Partial<Reading>): Promise<unknown> {
+async function readThing(entry: Entry, id: string, reading: OneReading): Promise<unknown> {
+  const { source, as, options } = entry
   try {
-    const { path, recursive, decrypt, versionId, versionStage, binary, file, load, fetch = globalThis.fetch } = options
-    const service = source === 'secrets' ? 'secretsmanager' : source
-    const region = options.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
-    const endpoint = load ? '' : endpointOf(service, region)
-    const thing = load ?? JSON.stringify([endpoint, service, region, id, path, recursive, decrypt, versionId, versionStage, binary])
-    const slot = slotOf(file ?? thing)
-    if ((slot.thing ??= thing) !== thing) refuse('file', 'a file of its own', file)
-    const bring = (until = Infinity): Promise<Loaded> => SOURCES[source][1]({ ...options, service, region, fetch, until }, id, slot.answer)
-    const late = (): never => tooLate(load ? 'load' : new URL(endpoint).host)
-    const answer = await answerFor(slot, bring, late, `${source} ${id}`, options, reading)
-    reading.newest = Math.max(reading.newest!, answer.generation)
-    reading.changed = Math.max(reading.changed!, answer.changed)
+    const answer = await answerFor(entry, id, reading)
+    reading.contents[`${as} ${id}`] = [answer.value, answer.etag]
     reading.dueAt = Math.min(reading.dueAt!, dueAt(answer, options.maxAge))
     return convert(options, answer)
   } catch (error) {
@@ -685,18 +677,26 @@ async function readThing({ source, options }: Entry, id: string, reading: Partia
   }
 }
 
-async function answerFor(slot: Slot, bring: (until?: number) => Promise<Loaded>, late: () => never, name: string, options: ReadOptions, reading: Partial<Reading>): Promise<Answer> {
-  const { outdated = 0, deadline = Infinity, ahead } = reading
-  const { maxAge, staleIfError } = options
+async function answerFor(entry: Entry, id: string, reading: OneReading): Promise<Answer> {
+  const { source, options } = entry
+  const { maxAge, staleIfError, file, load, fetch = globalThis.fetch } = options
+  const { deadline = Infinity, ahead } = reading
+  const service = source === 'secrets' ? 'secretsmanager' : source
+  const region = options.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
+  const endpoint = load ? 'custom://load' : endpointOf(service, region)
+  const thing = load ?? JSON.stringify([endpoint, service, region, id, options.path, options.recursive, options.decrypt, options.versionId, options.versionStage, options.binary])
+  const slot = slotOf(file ?? thing)
+  if ((slot.thing ??= thing) !== thing) refuse('file', 'a file of its own', file)
+  const bring = (until = Infinity): Promise<Loaded> => SOURCES[source][1]({ ...options, service, region, fetch, until }, id, slot.answer)
   const { answer, refreshing } = slot
   const isYoungerThan = (seconds: number): boolean => Date.now() - slot.answer?.arrivedAt! < seconds * 1000 && ('value' in slot.answer! || 'default' in options)
   const isUsable = (): boolean => isYoungerThan(maxAge + staleIfError)
-  if (answer && isYoungerThan(maxAge) && answer.generation > outdated) {
+  const nothing = (): undefined => {}
+  if (answer && !reading.forced && isYoungerThan(maxAge)) {
     if (ahead && Date.now() >= dueAt(answer, maxAge)) {
       // One attempt, beside the handler. If it fails, nothing happens: the value is still good.
       answer.aheadAt = 1
       const until = Math.min(Date.now() + AHEAD_LIMIT, deadline)
-      const nothing = (): undefined => {}
       ahead.push(within(until, refresh(slot, () => bring(until).catch(nothing)).catch(nothing), nothing))
     }
     return answer
@@ -704,11 +704,11 @@ async function answerFor(slot: Slot, bring: (until?: number) => Promise<Loaded>,
   if (isUsable() && Date.now() < slot.retryAt!) return answer!
   try {
     // Where it has waited for a refresh ahead that failed, it goes on to one of its own.
-    return (await within(deadline, refresh(slot, bring), late)) ?? answerFor(slot, bring, late, name, options, reading)
+    return (await within(deadline, refresh(slot, bring), () => tooLate(new URL(endpoint).host))) ?? answerFor(entry, id, reading)
   } catch (error) {
     if (!isPassing(error) || !isUsable()) throw error
     slot.retryAt = Date.now() + RETRY_PAUSE
-    if (!refreshing) console.warn(`lambda-cache: ${name}: ${(error as LambdaCacheError).message}: serving the last value`)
+    if (!refreshing) console.warn(`lambda-cache: ${source} ${id}: ${(error as LambdaCacheError).message}: serving the last value`)
     return slot.answer!
   }
 }
@@ -737,10 +737,7 @@ function refresh(slot: Slot, bring: () => Promise<Loaded | undefined>): Promise<
       if (!loaded) return
       generation += 1
       slot.retryAt = 0
-      const { value, etag, changed = generation } = slot.answer ?? {}
-      const isSame = isDeepStrictEqual([value, etag], [loaded.value, loaded.etag])
-      const times = { arrivedAt: Date.now(), aheadAt: 0.8 + Math.random() / 5 }
-      return (slot.answer = { parsed: new WeakMap(), ...loaded, ...times, generation, changed: isSame ? changed : generation })
+      return (slot.answer = { parsed: new WeakMap(), ...loaded, arrivedAt: Date.now(), aheadAt: 0.8 + (loaded.jitter ?? Math.random()) / 5 })
     })
     .finally(() => {
       slot.refreshing = undefined
@@ -785,6 +782,7 @@ interface Batch {
   readonly fetch: Fetch
   readonly names: Set<string>
   readonly found: Promise<Map<string, unknown>>
+  readonly jitter: number
 }
 
 /** Those that still take names: until the end of the tick. */
@@ -803,9 +801,9 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
       openBatches = []
       return getParameters(call, names)
     })
-    openBatches.push((batch = { key, fetch, names, found }))
+    openBatches.push((batch = { key, fetch, names, found, jitter: Math.random() }))
   }
-  const { names, found } = batch
+  const { names, found, jitter } = batch
   names.add(id)
   const values = await found.catch((error: unknown) => {
     // It refuses all ten for one that is malformed or not allowed: then each is asked for alone.
@@ -814,7 +812,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   })
   const value = values.get(id)
   if (typeof value !== 'string') throw value
-  return { value }
+  return { value, jitter }
 }
 
 /** API: GetParameters. */
@@ -1175,7 +1173,6 @@ function isOn(variable: string): boolean {
 
 /** Waits until then at most, by `Date.now()`. */
 async function within<T>(time: number, promise: Promise<T>, otherwise: () => T): Promise<T> {
-  if (time === Infinity) return promise
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<void>((resolve) => {
     // Node has no longer timers: it would let them end at once.
