@@ -468,7 +468,7 @@ const ERRORS: readonly ErrorCase[] = [
   { code: 'InvalidOptions', message: 'as: expected non-empty string, got \'\'', act: () => withCache(() => {}, { secrets: ['arn:aws:secretsmanager:us-east-1:123456789012:secret:a-AbCdEf'] }) },
   { code: 'InvalidOptions', message: 'uri: expected s3://bucket/key, got \'https://bucket/key\'', act: () => withCache(() => {}, { s3: ['https://bucket/key'] }) },
   { code: 'InvalidOptions', message: 'LAMBDA_CACHE_MAX_AGE: expected number >= 0, got NaN', environment: { LAMBDA_CACHE_MAX_AGE: 'soon' }, act: () => withCache(() => {}, { ssm: ['/a'] }) },
-  { code: 'InvalidOptions', message: 'ssm /app/value: region or AWS_REGION: expected one such as "eu-west-1", got "mars"', environment: { AWS_REGION: 'mars' }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'InvalidOptions', message: 'ssm /app/value: region: expected one such as eu-west-1, got \'mars\'', environment: { AWS_REGION: 'mars' }, act: (fetch) => SSM.read({ fetch }) },
   {
     code: 'InvalidOptions',
     message: 's3 s3://bucket/two: file: expected a file of its own, got \'/folder/file\'',
@@ -478,7 +478,7 @@ const ERRORS: readonly ErrorCase[] = [
       await getObject('s3://bucket/two', { file: `${folder}/file`, fetch })
     },
   },
-  { code: 'NoRegion', message: 'ssm /app/value: region or AWS_REGION: expected one such as "eu-west-1", got ""', environment: { AWS_REGION: '' }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'NoRegion', message: 'ssm /app/value: no region: set AWS_REGION, or region', environment: { AWS_REGION: '' }, act: (fetch) => SSM.read({ fetch }) },
   { code: 'NoCredentials', message: 'ssm /app/value: no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)', environment: { AWS_ACCESS_KEY_ID: '' }, act: (fetch) => SSM.read({ fetch }) },
   {
     code: 'NoCredentials',
@@ -842,7 +842,7 @@ describe('options', () => {
     ['fetch', { fetch: 'fetch' }, "'fetch'"],
     ['retries', { retries: 3 }, ''],
     ['ssm', { ssm: fine }, "'/app/fine'"],
-    ['secrets', { secrets: { id: 'a' } }, '[Object]'],
+    ['secrets', { secrets: { id: 'a' } }, 'object'],
     ['s3', { s3: null }, 'null'],
     ['name', { ssm: [7] }, ''],
     ['name', { ssm: [null] }, ''],
@@ -857,7 +857,7 @@ describe('options', () => {
     ['decrypt', { ssm: [{ name: fine, decrypt: 'yes' }] }, "'yes'"],
     ['list', { ssm: [{ name: fine, list: 1 }] }, '1'],
     ['recursive', { ssm: [{ path: fine, recursive: 'no' }] }, "'no'"],
-    ['parse', { ssm: [{ name: fine, parse: {} }] }, '{}'],
+    ['parse', { ssm: [{ name: fine, parse: {} }] }, 'object'],
     ['prase', { ssm: [{ name: fine, prase: JSON.parse }] }, ''],
     ['as', { secrets: ['arn:aws:secretsmanager:eu-west-1:123456789012:secret:a-AbCdEf'] }, ''],
     ['as', { secrets: ['folder/'] }, ''],
@@ -867,7 +867,7 @@ describe('options', () => {
     ['versionStage', { secrets: [{ id: 'a', versionStage: '' }] }, "''"],
     ['recursive', { secrets: [{ id: 'a', recursive: true }] }, ''],
     ['file', { s3: [{ uri: 's3://bucket/key', file: 7 }] }, '7'],
-    ...['key', 's3://', 's3://bucket', 's3://bucket/', 's3:///key', 'S3://bucket/key', 'https://bucket/key', 's3://b/key'].map(
+    ...['key', 's3://', 's3://bucket', 's3://bucket/', 's3:///key', 'S3://bucket/key', 'https://bucket/key', 's3://b/key', 's3://bucket/\ud800'].map(
       (uri): [string, object, string] => ['s3://bucket/key', { s3: [{ uri, as: 'a' }] }, `'${uri}'`],
     ),
     ['uri', { s3: [''] }, "''"],
@@ -1662,6 +1662,7 @@ describe('attempts', () => {
     ...NETWORK.map((code): (typeof PASSING)[number] => [code, unreachable(code), { code: 'NetworkError' }, [50, 100]]),
     ['a code on the error itself', Object.assign(new Error('socket hang up'), { code: 'ECONNRESET' }), { code: 'NetworkError' }, [50, 100]],
     ['HTTP 429', reply(429), { code: 'Http429', status: 429 }, [1000, 2000]],
+    ['throttling in a header', reply(400, '', { 'x-amzn-errortype': 'ns#ThrottlingException' }), { code: 'ThrottlingException', status: 400 }, [1000, 2000], SECRETS],
     ['S3 SlowDown', xml(503, 'SlowDown'), { code: 'SlowDown', status: 503 }, [1000, 2000], S3],
     ...THROTTLING.map((code): (typeof PASSING)[number] => [`${code} as HTTP 400`, refusal(code), { code, status: 400 }, [1000, 2000], SECRETS]),
   ]
@@ -1683,6 +1684,10 @@ describe('attempts', () => {
     ...[304, 401, 404, 405, 501].map((status): (typeof DEFINITE)[number] => [`HTTP ${status}`, reply(status), { code: `Http${status}`, status }]),
     ...[301, 302, 307, 308].map((status): (typeof DEFINITE)[number] => [`a redirect with HTTP ${status}`, reply(status, '', { location: 'http://127.0.0.1:1/' }), { code: `Http${status}`, status }]),
     ['S3 ExpiredToken', xml(400, 'ExpiredToken'), { code: 'ExpiredToken', status: 400 }, S3],
+    ['a code with a dot', xml(400, 'KMS.DisabledException'), { code: 'KMS.DisabledException', status: 400 }, S3],
+    ['a code in a header', reply(400, '', { 'x-amzn-errortype': 'DecryptionFailure:http://internal.amazon.com/' }), { code: 'DecryptionFailure', status: 400 }, SECRETS],
+    ['a code as `code`', reply(400, '{ "code" : "DecryptionFailure" }'), { code: 'DecryptionFailure', status: 400 }, SECRETS],
+    ['a code in the message', reply(400, { message: '"__type":"A" <Code>ParameterNotFound</Code>', __type: 'ns#ValidationException' }), { code: 'ValidationException', status: 400 }],
     ['S3 InvalidObjectState', xml(403, 'InvalidObjectState'), { code: 'InvalidObjectState', status: 403 }, S3],
     ['S3 304 without having asked', reply(304), { code: 'Http304', status: 304 }, S3],
     ...[
@@ -1961,6 +1966,8 @@ describe('Signature Version 4', () => {
     assert.ok(lines('http://localhost:4566/').includes('host:localhost:4566'))
     assert.equal(lines('https://host/?b=2&a-b=1&a=2&a=10&a=%2B%20!')[2], 'a=%2B%20%21&a=10&a=2&a-b=1&b=2')
     assert.equal(lines('https://host/a//b/%2520/%2B')[1], '/a//b/%2520/%2B')
+    const headers = { 'x-a': '1', 'x-a!b': '2', 'X-A-B': '3' }
+    assert.deepEqual(signing({ ...request, url: 'https://host/', headers }).canonicalRequest.split('\n').slice(4, 9), ['x-a:1', 'x-a!b:2', 'x-a-b:3', `x-amz-content-sha256:${EMPTY}`, 'x-amz-date:20260102T030405Z'])
   })
 })
 

@@ -22,7 +22,6 @@
 //   Helpers
 
 import { createHash, createHmac, randomUUID } from 'node:crypto'
-import { inspect, isDeepStrictEqual } from 'node:util'
 
 // ---- Options and types ----
 
@@ -352,7 +351,7 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
     const context = Object(streams ? third : second)
     const run = (): unknown => {
       provide(context, reading!)
-      return (handler as (...args: unknown[]) => unknown)(event, ...(streams ? [second, context] : [context]))
+      return (handler as (...args: unknown[]) => unknown)(...(streams ? [event, second, context] : [event, context]))
     }
     const ahead: Promise<unknown>[] = []
     try {
@@ -362,6 +361,8 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
         return await run()
       } catch (error) {
         if (streams || !options.refreshOn?.(error)) throw error
+        // Here, not above: it would make a cold start longer by some milliseconds.
+        const { isDeepStrictEqual } = await import('node:util')
         const isUnchanged = (): boolean => isDeepStrictEqual(reading!.contents, given.contents)
         // Another invocation may have read them again meanwhile.
         if (isUnchanged()) reading = await read(entries, context, ahead, true).catch(() => given)
@@ -542,7 +543,7 @@ const RESERVED_NAMES =
   /^(awsRequestId|callbackWaitsForEmptyEventLoop|clientContext|done|fail|functionName|functionVersion|getRemainingTimeInMillis|identity|invokedFunctionArn|logGroupName|logStreamName|memoryLimitInMB|succeed|tenantId|__proto__|constructor|prototype)$/
 
 /** ARNs and directory buckets are left out: they have endpoints and signatures of their own. */
-const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/(.+)$/s
+const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/([^\p{Surrogate}]+)$/u
 
 function toEntries(options: Options): Entry[] {
   const defaults = checked(options, { ...DEFAULTS, ssm: ARRAY, secrets: ARRAY, s3: ARRAY, custom: ARRAY, refreshOn: FUNCTION })
@@ -594,7 +595,7 @@ function check(option: string, expected = 'no such option here', value: unknown)
 }
 
 function refuse(option: string, expected: string, given: unknown): never {
-  return fail('InvalidOptions', `${option}: expected ${expected}, got ${inspect(given, { depth: -1 })}`)
+  return fail('InvalidOptions', `${option}: expected ${expected}, got ${typeof given === 'string' ? `'${given}'` : Object(given) === given ? typeof given : given}`)
 }
 
 // ---- Cache ----
@@ -679,7 +680,8 @@ async function readThing(entry: Entry, id: string, reading: OneReading): Promise
 
 async function answerFor(entry: Entry, id: string, reading: OneReading): Promise<Answer> {
   const { source, options } = entry
-  const { maxAge, staleIfError, file, load, fetch = globalThis.fetch } = options
+  // The types of Node.js and of the DOM differ in what a body is.
+  const { maxAge, staleIfError, file, load, fetch = globalThis.fetch as never } = options
   const { deadline = Infinity, ahead } = reading
   const service = source === 'secrets' ? 'secretsmanager' : source
   const region = options.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
@@ -719,7 +721,7 @@ function dueAt({ arrivedAt, aheadAt }: Answer, maxAge: number): number {
 }
 
 function slotOf(key: unknown): Slot {
-  const slot = cache.get(key) ?? { key }
+  const slot: Slot = cache.get(key) ?? { key }
   cache.set(key, slot)
   if (cache.size > MAX_ENTRIES) cache.delete(cache.keys().next().value)
   return slot
@@ -730,7 +732,7 @@ function refresh(slot: Slot, bring: () => Promise<Loaded | undefined>): Promise<
   return (slot.refreshing ??= bring()
     .catch((error: LambdaCacheError): Loaded => {
       // That there is no such thing is an answer too, for those who have a default.
-      if (/^(Parameter(Version)?NotFound|ResourceNotFoundException|NoSuch(Key|Version))$/.test(error.code)) return { missing: error }
+      if (/NotFound|NoSuch(Key|Version)$/.test(error.code)) return { missing: error }
       throw error
     })
     .then((loaded) => {
@@ -851,7 +853,7 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
 async function loadSecret(call: Call, id: string): Promise<Loaded> {
   const input = { SecretId: id, VersionId: call.versionId, VersionStage: call.versionStage }
   const { SecretString, SecretBinary } = await callJson<{ SecretString?: string; SecretBinary: string }>(call, 'GetSecretValue', input)
-  if (call.binary) return { value: new Uint8Array(SecretString === undefined ? Buffer.from(SecretBinary, 'base64') : Buffer.from(SecretString)) }
+  if (call.binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
   if (SecretBinary) fail('BinarySecret', 'it is binary: ask for it with binary: true')
   return { value: SecretString!.toString() }
 }
@@ -968,7 +970,7 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
         continue
       }
       if (!clockOffset && /RequestTimeTooSkewed|Signature expired|not yet current/.test(answer.content as string)) {
-        clockOffset = Date.parse(answer.headers.get('date')!) - Date.now() || 0
+        clockOffset = Date.parse(answer.headers.get('date')!) - Date.now()
         if (clockOffset) continue
       }
       refused(`${service}:${action}`, host, answer)
@@ -987,9 +989,10 @@ function isPassing(error: unknown, kinds = PASSING): boolean {
 
 /** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
 function refused(action: string, host: string, { status, headers, content }: Exchanged<unknown>): never {
-  const [, code = `Http${status}`] = /(?:"__type": *"(?:[^"]*#)?|<Code>)(\w+)/.exec(content as string) ?? []
+  const pattern = /^\s*</.test(content as string) ? /<Code>([\w.]+)/ : /"(?:__type|code)"\s*:\s*"(?:[^"]*#)?([\w.]+)/
+  const [, code = `Http${status}`] = pattern.exec(`"code":"${headers.get('x-amzn-errortype') ?? ''}"${content}`) ?? []
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
-  const hint = /^AccessDenied/.test(code) ? `: the function's role needs ${action}, and kms:Decrypt if a key of yours encrypts it` : ''
+  const hint = code.startsWith('AccessDenied') ? `: the function's role needs ${action}, and kms:Decrypt if a key of yours encrypts it` : ''
   return fail(code, `${code} (HTTP ${status}) from ${host}${hint}`, { status, ...(requestId && { requestId }) })
 }
 
@@ -1069,19 +1072,20 @@ export function sign({ method, url, headers, body = '', service, region, credent
     // S3 wants it even where the body is empty.
     ...(service === 's3' && { 'x-amz-content-sha256': sha256(body) }),
   }
-  const signed = Object.entries(given).map(([name, value]) => [name.toLowerCase(), value.trim().replace(/\s+/g, ' ')] as const).sort()
-  const signedHeaders = signed.map(([name]) => name).join(';')
+  const signed = Object.fromEntries(Object.entries(given).map(([name, value]) => [name.toLowerCase(), value.trim().replace(/\s+/g, ' ')]))
+  const names = Object.keys(signed).sort()
+  const signedHeaders = names.join(';')
   // S3 takes the path as it is sent; the other services normalise it and encode it a second time.
   const path = service === 's3' ? pathname : encodePath(pathname.replace(/\/+/g, '/'))
   // By name, then by value: a space comes before every character of an encoded name.
   const query = [...searchParams].map((pair) => pair.map(encode).join(' ')).sort().join('&').replaceAll(' ', '=')
-  const canonicalRequest = [method, path, query, ...signed.map((header) => header.join(':')), '', signedHeaders, sha256(body)].join('\n')
+  const canonicalRequest = [method, path, query, ...names.map((name) => `${name}:${signed[name]}`), '', signedHeaders, sha256(body)].join('\n')
 
   const scope = [timestamp.slice(0, 8), region, service, 'aws4_request']
   const stringToSign = ['AWS4-HMAC-SHA256', timestamp, scope.join('/'), sha256(canonicalRequest)].join('\n')
   const signingKey = scope.reduce<Buffer | string>(hmac, `AWS4${credentials.secretAccessKey}`)
   const authorization = `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}, SignedHeaders=${signedHeaders}, Signature=${hmac(signingKey, stringToSign).toString('hex')}`
-  const { host: _, ...sent } = Object.fromEntries(signed)
+  const { host: _, ...sent } = signed
   return { ...sent, authorization }
 }
 
@@ -1113,8 +1117,8 @@ async function getCredentials(call: Call): Promise<Credentials> {
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
   if (!url || !/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?\/)/.test(url)) return noCredentials()
   const slot = slotOf(url)
-  const { value } = Date.now() < slot.answer?.expiresAt! - 5 * 60_000 ? slot.answer! : (await refresh(slot, () => loadCredentials(call, url)))!
-  return value as Credentials
+  if (!(Date.now() < slot.answer?.expiresAt! - 5 * 60_000)) await refresh(slot, () => loadCredentials(call, url))
+  return slot.answer!.value as Credentials
 }
 
 async function loadCredentials(call: Call, url: string): Promise<Loaded> {
@@ -1151,7 +1155,8 @@ const DNS_SUFFIXES = {
 /** Without a slash at its end; for S3 with the bucket. */
 function endpointOf(service: string, region: string, bucket = ''): string {
   const custom = !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') && (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] || process.env['AWS_ENDPOINT_URL'])
-  if (!region || !(custom || REGION.test(region))) fail(region ? 'InvalidOptions' : 'NoRegion', `region or AWS_REGION: expected one such as "eu-west-1", got "${region}"`)
+  if (!region) fail('NoRegion', 'no region: set AWS_REGION, or region')
+  if (!custom && !REGION.test(region)) refuse('region', 'one such as eu-west-1', region)
   const [, suffix] = Object.entries(DNS_SUFFIXES).find(([prefix]) => region.startsWith(prefix))!
   const fips = isOn('AWS_USE_FIPS_ENDPOINT')
   const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
