@@ -27,7 +27,7 @@ import type { Context, Handler } from 'aws-lambda'
 import { transformSync } from 'esbuild'
 import { type LocalAws, type LocalRequest, type Seed, startLocalAws } from './examples/local-aws.js'
 import type { Order, Outcome, Sighting } from './examples/runtime.js'
-import { clearCache, type EntryOptions, type ErrorDetails, type Fetch, getObject, getParameter, getParametersByPath, getSecret, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, signature, type SignRequest, type Source, withCache, withCacheStream } from './lambda-cache.js'
+import { clearCache, type EntryOptions, type ErrorDetails, type Fetch, getObject, getParameter, getParametersByPath, getSecret, httpsFetch, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, signature, type SignRequest, type Source, withCache, withCacheStream } from './lambda-cache.js'
 
 // ---- Kit: every test begins with an empty cache, a clock that stands still, and an environment of its own ----
 
@@ -47,7 +47,11 @@ const ENVIRONMENT = {
 }
 
 const originalEnvironment = { ...process.env }
-const originalFetch = globalThis.fetch
+/** What makes the calls: in the tests it takes the place of the global fetch. */
+const TRANSPORTS = { fetch: globalThis.fetch, httpsFetch } satisfies Record<string, Fetch>
+type Transport = keyof typeof TRANSPORTS
+
+let transport: Transport = 'fetch'
 const cleanups: (() => unknown)[] = []
 
 beforeEach(() => {
@@ -56,21 +60,34 @@ beforeEach(() => {
   mock.timers.enable({ apis: ['Date'], now: START })
   // No pause before a retry, unless a test wants to see one.
   mock.method(Math, 'random', () => 0)
-  mock.method(globalThis, 'fetch', (url: string, init: RequestInit) => {
-    assert.match(url, /^http:\/\/(127\.0\.0\.1|localhost)[:/]/, 'a test calls loopback only')
-    return originalFetch(url, init)
-  })
+  mock.method(globalThis, 'fetch', callLoopback)
 })
 
 afterEach(async () => {
   mock.timers.reset()
   mock.restoreAll()
+  transport = 'fetch'
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
   // The sockets of fetch close with the server's, and take their timers along: under a mocked clearTimeout these would go on.
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve))
   for (const name of Object.keys(process.env)) delete process.env[name]
   Object.assign(process.env, originalEnvironment)
 })
+
+function callLoopback(...[url, init]: Parameters<Fetch>): ReturnType<Fetch> {
+  assert.match(url, /^http:\/\/(127\.0\.0\.1|localhost)[:/]/, 'a test calls loopback only')
+  return TRANSPORTS[transport](url, init)
+}
+
+/** Describes what goes over real sockets: over `fetch`, and the same over `httpsFetch`. */
+function describeOverBoth(title: string, tests: () => void, options: { readonly skip?: string | false } = {}): void {
+  for (const name of Object.keys(TRANSPORTS) as Transport[]) {
+    describe(`${title}, over ${name}`, options, () => {
+      beforeEach(() => void (transport = name))
+      tests()
+    })
+  }
+}
 
 /** In place of whatever is set for AWS and for this library. */
 function setEnvironment(variables: Record<string, string>): void {
@@ -920,7 +937,7 @@ describe('options', () => {
 // ---- Cache: what holds for every source ----
 
 for (const { source, id, action, codes, malformed, read, entry, put, answer } of SOURCES) {
-  describe(`${source}: the contract`, () => {
+  describeOverBoth(`${source}: the contract`, () => {
     const name = 'value'
     // S3 tells a missing key from a missing bucket.
     const bucket: Seed = { objects: { 's3://bucket/app/other': '' } }
@@ -1156,7 +1173,7 @@ for (const { source, id, action, codes, malformed, read, entry, put, answer } of
 
 // ---- Loaders ----
 
-describe('ssm', () => {
+describeOverBoth('ssm', () => {
   const names = (aws: LocalAws) => aws.requests.map(({ input }) => input['Names'])
 
   test('asks for the names of one tick together, ten at a time', async () => {
@@ -1321,7 +1338,7 @@ describe('ssm', () => {
   })
 })
 
-describe('secrets', () => {
+describeOverBoth('secrets', () => {
   const bytes = Uint8Array.of(0, 1, 127, 128, 255, 10, 13)
 
   test('gives text and bytes', async () => {
@@ -1373,7 +1390,7 @@ describe('secrets', () => {
   })
 })
 
-describe('s3', () => {
+describeOverBoth('s3', () => {
   const uri = 's3://bucket/folder/object'
   const inMemory = { parse: text }
 
@@ -1802,16 +1819,18 @@ describe('attempts', () => {
     }
   })
 
-  test('follow no redirect', async () => {
-    const visitors: string[] = []
-    const elsewhere = await serve(({ headers }, response) => {
-      visitors.push(JSON.stringify(headers))
-      response.end('{}')
+  describeOverBoth('to a real server', () => {
+    test('follow no redirect', async () => {
+      const visitors: string[] = []
+      const elsewhere = await serve(({ headers }, response) => {
+        visitors.push(JSON.stringify(headers))
+        response.end('{}')
+      })
+      const aws = await local()
+      aws.intercept = (_, response) => (response.writeHead(307, { location: elsewhere }).end(), true)
+      for (const source of SOURCES) await failure(source.read(), { code: 'Http307', status: 307 })
+      assert.deepEqual(visitors, [])
     })
-    const aws = await local()
-    aws.intercept = (_, response) => (response.writeHead(307, { location: elsewhere }).end(), true)
-    for (const source of SOURCES) await failure(source.read(), { code: 'Http307', status: 307 })
-    assert.deepEqual(visitors, [])
   })
 
   test('take no more than 8 MiB for an answer in JSON', async () => {
@@ -2108,21 +2127,23 @@ describe('credentials', () => {
     })
   }
 
-  test('come over real sockets, and do not follow a redirect there', async () => {
-    const aws = await local({ parameters: { '/app/value': 'value' } })
-    const visits: (string | undefined)[] = []
-    const url = await serve(({ url, headers }, response) => {
-      visits.push(`${url} ${headers.authorization}`)
-      if (url === '/moved') return void response.writeHead(302, { location: '/credentials' }).end()
-      const { AWS_ACCESS_KEY_ID: AccessKeyId, AWS_SECRET_ACCESS_KEY: SecretAccessKey, AWS_SESSION_TOKEN: Token } = aws.env
-      response.end(JSON.stringify({ AccessKeyId, SecretAccessKey, Token, Expiration: new Date(START + HOUR).toISOString() }))
+  describeOverBoth('of a real container endpoint', () => {
+    test('come over real sockets, and do not follow a redirect there', async () => {
+      const aws = await local({ parameters: { '/app/value': 'value' } })
+      const visits: (string | undefined)[] = []
+      const url = await serve(({ url, headers }, response) => {
+        visits.push(`${url} ${headers.authorization}`)
+        if (url === '/moved') return void response.writeHead(302, { location: '/credentials' }).end()
+        const { AWS_ACCESS_KEY_ID: AccessKeyId, AWS_SECRET_ACCESS_KEY: SecretAccessKey, AWS_SESSION_TOKEN: Token } = aws.env
+        response.end(JSON.stringify({ AccessKeyId, SecretAccessKey, Token, Expiration: new Date(START + HOUR).toISOString() }))
+      })
+      const more = { AWS_ENDPOINT_URL: aws.url, AWS_CONTAINER_AUTHORIZATION_TOKEN: 'token' }
+      containerEnvironment(`${url}/moved`, more)
+      await failure(SSM.read(), { code: 'NoCredentials' }, '302')
+      containerEnvironment(`${url}/credentials`, more)
+      assert.equal(await SSM.read(), 'value')
+      assert.deepEqual(visits, ['/moved token', '/credentials token'])
     })
-    const more = { AWS_ENDPOINT_URL: aws.url, AWS_CONTAINER_AUTHORIZATION_TOKEN: 'token' }
-    containerEnvironment(`${url}/moved`, more)
-    await failure(SSM.read(), { code: 'NoCredentials' }, '302')
-    containerEnvironment(`${url}/credentials`, more)
-    assert.equal(await SSM.read(), 'value')
-    assert.deepEqual(visits, ['/moved token', '/credentials token'])
   })
 
   test('that are nowhere are asked for by name', async () => {
@@ -3331,7 +3352,7 @@ describe('the size of the cache', () => {
 
 // ---- Faults ----
 
-describe('faults', () => {
+describeOverBoth('faults', () => {
   /** A request in the hands of a server that does not do what it should. */
   interface Victim {
     readonly source: SourceCase
@@ -3525,7 +3546,7 @@ describe('faults', () => {
 
 // ---- Many invocations at once ----
 
-describe('many invocations at once', () => {
+describeOverBoth('many invocations at once', () => {
   test('see each their own context and values, while the values change', async () => {
     const aws = await local()
     const random = seeded(1)
@@ -3573,7 +3594,7 @@ describe('many invocations at once', () => {
 
 // ---- Hostile surroundings ----
 
-describe('hostile surroundings', () => {
+describeOverBoth('hostile surroundings', () => {
   test('gain nothing by a link at the target of a download, or at a temporary name that they guessed', async () => {
     const folder = await temporaryFolder()
     const [file, victim] = [join(folder, 'value'), join(folder, 'victim')]
@@ -3732,7 +3753,7 @@ describe('hostile surroundings', () => {
 
 // ---- Chaos ----
 
-describe('chaos', () => {
+describeOverBoth('chaos', () => {
   /** A text that shows whether it is whole. */
   function sealed(version: number): string {
     const body = `${version} ${'x'.repeat(500 + (version % 500))}`
@@ -3796,7 +3817,7 @@ describe('chaos', () => {
       const end = () => void [open, arriving].forEach((ids) => ids.delete(id))
       open.add(id)
       try {
-        const response = await originalFetch(url, { ...init, headers: { ...init.headers, 'x-id': id } })
+        const response = await callLoopback(url, { ...init, headers: { ...init.headers, 'x-id': id } })
         const { status, headers, body } = response
         if (status !== 200 || !body) return end(), response
         return { status, headers, body: ending(body, end), text: () => assert.fail('there is a body to read') }
@@ -3946,7 +3967,7 @@ function remote(runtime: ChildProcess | Worker, send: (order: Order) => void, en
   runtime.on('message', (message: Outcome | Sighting) => ('seen' in message ? (seen[message.seen] += 1) : settle(message)))
   const invoke = (order: Order): Promise<Outcome> => {
     const outcome = new Promise<Outcome>((resolve) => (settle = resolve))
-    send(order)
+    send({ transport, ...order })
     return Promise.race([outcome, ended.then((how) => assert.fail(`the function ended early, with ${how}`))])
   }
   return { seen, invoke }
@@ -3995,7 +4016,9 @@ function succeeded({ values, error }: Outcome): Readonly<Record<string, string>>
 
 // ---- Tests ----
 
-describe('freeze and thaw', { skip: process.platform === 'win32' && 'no signal stops a process there' }, () => {
+const NO_SIGNALS = { skip: process.platform === 'win32' && 'no signal stops a process there' }
+
+describeOverBoth('freeze and thaw', () => {
   const SERVICES = ['ssm', 'secretsmanager', 's3'] as const
   /** What becomes of a connection, and of the answer on it, while the process is frozen. */
   const FATES = ['closed', 'reset', 'answered'] as const
@@ -4075,9 +4098,9 @@ describe('freeze and thaw', { skip: process.platform === 'win32' && 'no signal s
     const failures = results.flatMap((result, index) => (result.status === 'rejected' ? `${cases[index]!.moment}, ${cases[index]!.seconds} s: ${result.reason}` : []))
     assert.deepEqual(failures, [])
   })
-})
+}, NO_SIGNALS)
 
-describe('one folder for four threads', () => {
+describeOverBoth('one folder for four threads', () => {
   const URI = 's3://bucket/object'
   const GIVE = { files: ['object'] }
 
@@ -4142,7 +4165,7 @@ describe('one folder for four threads', () => {
   }
 })
 
-describe('large objects', () => {
+describeOverBoth('large objects', () => {
   const URI = 's3://bucket/object'
   const SIZE = 512
   const PATTERN = randomBytes(MEBIBYTE)
