@@ -8,7 +8,8 @@ import crypto, { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
-import { createServer, type RequestListener, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import https from 'node:https'
 import { syncBuiltinESMExports } from 'node:module'
 import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -24,10 +25,10 @@ import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
 import { gzipSync } from 'node:zlib'
 import type { Context, Handler } from 'aws-lambda'
-import { transformSync } from 'esbuild'
+import { buildSync, transformSync } from 'esbuild'
 import { type LocalAws, type LocalRequest, type Seed, startLocalAws } from './examples/local-aws.js'
 import type { Order, Outcome, Sighting } from './examples/runtime.js'
-import { clearCache, type EntryOptions, type ErrorDetails, type Fetch, getObject, getParameter, getParametersByPath, getSecret, httpsFetch, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, signature, type SignRequest, type Source, withCache, withCacheStream } from './lambda-cache.js'
+import { clearCache, type EntryOptions, type ErrorDetails, type Fetch, type FetchResponse, getObject, getParameter, getParametersByPath, getSecret, httpsFetch, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, signature, type SignRequest, type Source, withCache, withCacheStream } from './lambda-cache.js'
 
 // ---- Kit: every test begins with an empty cache, a clock that stands still, and an environment of its own ----
 
@@ -1846,6 +1847,334 @@ describe('attempts', () => {
   })
 })
 
+// ---- Fetch over node:https ----
+
+describe('httpsFetch', () => {
+  /** A call as the library makes it, and what aborts it. */
+  function call(url: string, init: Partial<Parameters<Fetch>[1]> = {}) {
+    const controller = new AbortController()
+    const response = httpsFetch(url, { method: 'GET', headers: {}, redirect: 'manual', signal: controller.signal, ...init })
+    response.catch(() => {})
+    return { response, abort: () => controller.abort() }
+  }
+
+  async function contentOf({ body }: Pick<FetchResponse, 'body'>): Promise<string> {
+    const pieces: Uint8Array[] = []
+    for await (const piece of body!) pieces.push(piece)
+    return Buffer.concat(pieces).toString()
+  }
+
+  /** A certificate for localhost that nobody has signed. */
+  function certificate(folder: string): { key: Buffer; cert: Buffer } {
+    const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
+    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost']
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-keyout', key, '-out', cert, ...subject], { stdio: 'pipe' })
+    return { key: readFileSync(key), cert: readFileSync(cert) }
+  }
+
+  /** A server on loopback that nobody trusts, unless they trust its certificate. */
+  async function serveSecurely(listener: RequestListener) {
+    const { key, cert } = certificate(await temporaryFolder())
+    const server = https.createServer({ key, cert }, listener)
+    await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve))
+    cleanups.push(() => new Promise((resolve) => server.close(resolve).closeAllConnections()))
+    return { server, cert, url: `https://localhost:${(server.address() as AddressInfo).port}` }
+  }
+
+  function trust(cert: Buffer): void {
+    https.globalAgent.options.ca = cert
+    cleanups.push(() => {
+      delete https.globalAgent.options.ca
+      https.globalAgent.destroy()
+    })
+  }
+
+  const hasOpenssl = (() => {
+    try {
+      return execFileSync('openssl', ['version'], { stdio: 'pipe' }).length > 0
+    } catch {
+      return false
+    }
+  })()
+  const TLS = { skip: !hasOpenssl && 'no openssl here' }
+
+  describeOverBoth('as fetch does', () => {
+    const send = (url: string, init: Partial<Parameters<Fetch>[1]> = {}) =>
+      TRANSPORTS[transport](url, { method: 'GET', headers: {}, redirect: 'manual', signal: new AbortController().signal, ...init })
+
+    test('gives status and headers, whatever their case, and those that come twice as one', async () => {
+      const url = await serve((_, response) => response.writeHead(418, { 'X-Once': 'one', ETag: ['"a"', '"b"'], 'x-twice': ['one', 'two'] }).end())
+      const { status, headers } = await send(url)
+      assert.equal(status, 418)
+      assert.deepEqual(['x-once', 'X-TWICE', 'etag', 'x-none', 'constructor'].map((name) => headers.get(name)), ['one', 'one, two', '"a", "b"', null, null])
+    })
+
+    test('gives the body as text, as JSON and piece by piece', async () => {
+      const url = await serve((_, response) => {
+        response.write('\ufeff{"text":"\u{1f680}')
+        response.end('"}')
+      })
+      assert.equal(await (await send(url)).text(), '{"text":"\u{1f680}"}')
+      assert.deepEqual(await (await send(url)).json(), { text: '\u{1f680}' })
+      assert.equal(await contentOf(await send(url)), '\ufeff{"text":"\u{1f680}"}')
+    })
+
+    for (const status of [200, 204, 304]) {
+      test(`gives an empty text for HTTP ${status} without a body`, async () => {
+        const url = await serve((_, response) => response.writeHead(status).end())
+        assert.equal(await (await send(url)).text(), '')
+      })
+    }
+
+    test('sends method, path, headers and body as they are, and the length', async () => {
+      let [line, body]: [string[], string] = [[], '']
+      const url = await serve(async (request, response) => {
+        const { method, url: path, headers } = request
+        line = [method, path, headers.host, headers['x-header'], headers['content-length'], headers['transfer-encoding']].map(String)
+        for await (const piece of request) body += piece
+        response.end()
+      })
+      await (await send(`${url}//a/%41%2f?b=%20&c`, { method: 'POST', headers: { 'X-Header': 'one, two' }, body: 'h\u00e9' })).text()
+      assert.deepEqual([line, body], [['POST', '//a/%41%2f?b=%20&c', new URL(url).host, 'one, two', '3', 'undefined'], 'h\u00e9'])
+    })
+
+    test('calls an address of IPv6', async (t) => {
+      const server = createServer(({ headers }, response) => response.end(headers.host))
+      const isThere = await new Promise((resolve) => server.once('error', () => resolve(false)).listen(0, '::1', () => resolve(true)))
+      if (!isThere) return t.skip('no IPv6 here')
+      cleanups.push(() => new Promise((resolve) => server.close(resolve).closeAllConnections()))
+      const host = `[::1]:${(server.address() as AddressInfo).port}`
+      assert.equal(await (await send(`http://${host}/`)).text(), host)
+    })
+
+    test('reads nothing ahead without bound', async () => {
+      const size = 64 * MEBIBYTE
+      let [sent, stalls] = [0, 0]
+      const url = await serve((_, response) => {
+        const piece = Buffer.alloc(64 * 1024)
+        const more = (): void => {
+          stalls = 0
+          while (sent < size && ((sent += piece.length), response.write(piece)));
+          if (sent >= size) response.end()
+        }
+        response.on('drain', more)
+        more()
+      })
+      const before = process.memoryUsage().arrayBuffers
+      const { body } = await send(url)
+      while ((stalls += 1) < 50) await calm()
+      assert.ok(sent < size / 2, `${sent} bytes went out that nobody reads`)
+      assert.ok(process.memoryUsage().arrayBuffers - before < size / 4)
+      let read = 0
+      for await (const piece of body!) read += piece.length
+      assert.equal(read, size)
+    })
+
+    test('asks once where a header cannot be sent, and does not show it', async () => {
+      const aws = await local()
+      process.env['AWS_SESSION_TOKEN'] = `${CANARY}-\u{1f680}`
+      assertKeepsSecrets(await failure(SSM.read(), { code: 'RequestFailed', source: 'ssm' }))
+      assert.equal(aws.requests.length, 0)
+    })
+
+    test('asks once where a certificate is not trusted', TLS, async () => {
+      const { server, url } = await serveSecurely((_, response) => response.end('{}'))
+      let handshakes = 0
+      server.on('tlsClientError', () => (handshakes += 1)).on('secureConnection', () => (handshakes += 1))
+      process.env['AWS_ENDPOINT_URL'] = url
+      assertKeepsSecrets(await failure(SSM.read({ fetch: TRANSPORTS[transport] }), { code: 'RequestFailed', source: 'ssm' }, 'SELF_SIGNED'))
+      await until(() => handshakes > 0)
+      await calm()
+      assert.equal(handshakes, 1)
+    })
+  })
+
+  test('uses a connection again, though every exchange ends with an abort', async () => {
+    const ports = new Set<number | undefined>()
+    const url = await serve((request, response) => {
+      ports.add(request.socket.remotePort)
+      request.resume().on('end', () => response.end('{"Parameters":[{"Name":"/app/value","Value":"value"}]}'))
+    })
+    process.env['AWS_ENDPOINT_URL'] = url
+    for (let time = 0; time < 5; time += 1) assert.equal(await SSM.read({ maxAge: 0, fetch: httpsFetch }), 'value')
+    assert.equal(ports.size, 1)
+  })
+
+  test('speaks TLS, over one connection', TLS, async () => {
+    const ports = new Set<number | undefined>()
+    const { url, cert } = await serveSecurely(({ socket }, response) => {
+      ports.add(socket.remotePort)
+      response.end('value')
+    })
+    trust(cert)
+    process.env['AWS_ENDPOINT_URL'] = url
+    for (let time = 0; time < 5; time += 1) assert.equal(await S3.read({ maxAge: 0, fetch: httpsFetch }), 'value')
+    assert.equal(ports.size, 1)
+  })
+
+  test('lets no broken connection pass for a disk that cannot be written', TLS, async () => {
+    const { url, cert } = await serveSecurely(({ socket }, response) => response.writeHead(200, { 'content-length': 100 }).write('half of it', () => socket.destroy()))
+    trust(cert)
+    process.env['AWS_ENDPOINT_URL'] = url
+    await failure(getObject(S3.id, { file: join(await temporaryFolder(), 'object'), fetch: httpsFetch }), { code: 'NetworkError' })
+  })
+
+  const CUTS: readonly [how: string, headers: Record<string, number>, cut: (response: ServerResponse) => unknown][] = [
+    ['before its length', { 'content-length': 100 }, (response) => response.socket?.end()],
+    ['before the last chunk', {}, (response) => response.socket?.end()],
+    ['with a chunk that is none', {}, (response) => response.socket?.write('none\r\n')],
+    ['with a reset', {}, (response) => response.socket?.resetAndDestroy()],
+  ]
+  for (const [how, headers, cut] of CUTS) {
+    for (const isLate of [false, true]) {
+      test(`gives no part of a body for the whole: ended ${how}, ${isLate ? 'before' : 'while'} it is read`, async () => {
+        let closed = false
+        const url = await serve(async ({ socket }, response) => {
+          socket.once('close', () => (closed = true))
+          response.writeHead(200, headers).write('half of it')
+          // By then it is being read, unless the reader waits for the end.
+          await calm()
+          cut(response)
+        })
+        const response = await call(url).response
+        if (isLate) await until(() => closed)
+        if (isLate) await calm()
+        await assert.rejects(contentOf(response), { code: 'ECONNRESET' })
+      })
+    }
+  }
+
+  /** A server that shows how far it has come: to a request, to a half of the answer, or to all of it. */
+  async function serveUntil(moment: 'request' | 'half' | 'all') {
+    const seen: IncomingMessage[] = []
+    let closed = 0
+    const url = await serve((request, response) => {
+      seen.push(request)
+      request.socket.once('close', () => (closed += 1))
+      if (moment !== 'request') response.write('half of it')
+      if (moment === 'all') response.end('the rest')
+    })
+    return { url, hasCome: () => until(() => seen.length > 0), isClosed: () => until(() => closed > 0), closed: () => closed }
+  }
+
+  /** What comes out of order, to whoever looks for it. */
+  function unhandled(): unknown[] {
+    const errors: unknown[] = []
+    const note = (error: unknown): void => void errors.push(error)
+    for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+      process.on(event, note)
+      cleanups.push(() => process.off(event, note))
+    }
+    return errors
+  }
+
+  test('ends with an abort before the headers', async () => {
+    const errors = unhandled()
+    const { url, hasCome, isClosed } = await serveUntil('request')
+    const early = call(url)
+    early.abort()
+    await assert.rejects(early.response, { name: 'AbortError' })
+    const { response, abort } = call(url)
+    await hasCome()
+    abort()
+    await assert.rejects(response, { name: 'AbortError' })
+    await isClosed()
+    assert.deepEqual(errors, [])
+  })
+
+  test('ends with an abort while the body comes', async () => {
+    const errors = unhandled()
+    const { url, isClosed } = await serveUntil('half')
+    const { response, abort } = call(url)
+    const content = contentOf(await response)
+    await calm()
+    abort()
+    await assert.rejects(content)
+    await isClosed()
+    assert.deepEqual(errors, [])
+  })
+
+  test('ends with an abort where nobody reads the body, and gives no part of it for the whole', async () => {
+    const errors = unhandled()
+    for (const moment of ['half', 'all'] as const) {
+      const { url, isClosed } = await serveUntil(moment)
+      const { response, abort } = call(url)
+      const unread = await response
+      await calm()
+      abort()
+      await isClosed()
+      await calm()
+      await assert.rejects(contentOf(unread), moment)
+    }
+    assert.deepEqual(errors, [])
+  })
+
+  test('keeps its connection where an abort comes after the end', async () => {
+    const errors = unhandled()
+    const { url, closed } = await serveUntil('all')
+    const { response, abort } = call(url)
+    assert.equal(await contentOf(await response), 'half of itthe rest')
+    abort()
+    await calm()
+    assert.equal(closed(), 0)
+    assert.deepEqual(errors, [])
+  })
+
+  /** The file as a bundler makes it of an entry, minified. */
+  function bundle(entry: string): string {
+    const stdin = { contents: entry, resolveDir: ROOT, loader: 'ts' as const }
+    return buildSync({ stdin, bundle: true, write: false, minify: true, platform: 'node', format: 'esm' }).outputFiles[0]!.text
+  }
+
+  /** Runs a module in a process of its own, to its end. */
+  async function run(code: string, environment: Record<string, string> = {}): Promise<string> {
+    const file = join(await temporaryFolder(), 'module.mjs')
+    await writeFile(file, code)
+    const { stdout } = await promisify(execFile)(process.execPath, [file], { env: { ...process.env, ...environment }, timeout: HANGS.timeout })
+    return stdout
+  }
+
+  test('holds no process back once a call has ended or is aborted', async () => {
+    const [request, half, all] = [await serveUntil('request'), await serveUntil('half'), await serveUntil('all')]
+    const code = `import { httpsFetch } from './lambda-cache.ts'
+      const call = (url) => {
+        const controller = new AbortController()
+        return [httpsFetch(url, { method: 'GET', headers: {}, redirect: 'manual', signal: controller.signal }), () => controller.abort()]
+      }
+      const [read] = call('${all.url}')
+      await (await read).text()
+      const [waiting, stop] = call('${request.url}')
+      setTimeout(stop, 20)
+      await waiting.catch(() => {})
+      for (const url of ['${half.url}', '${all.url}']) {
+        const [response, abort] = call(url)
+        await response
+        abort()
+      }
+      console.log('done')`
+    assert.equal(await run(bundle(code)), 'done\n')
+  })
+
+  test('is left out of a bundle that does not use it', () => {
+    const size = (code: string): number => execFileSync('gzip', ['-9'], { input: code }).length
+    const [without, used] = ['withCache', 'withCache, httpsFetch'].map((names) => bundle(`export { ${names} } from './lambda-cache.ts'`)) as [string, string]
+    assert.doesNotMatch(without, /node:https?"/)
+    assert.match(used, /node:https"/)
+    assert.ok(size(used) - size(without) <= 768, `${size(used) - size(without)} bytes more`)
+  })
+
+  test('loads nothing of fetch\'s', TLS, async () => {
+    const { url, cert } = await serveSecurely((_, response) => response.end('value'))
+    const authority = join(await temporaryFolder(), 'authority.pem')
+    await writeFile(authority, cert)
+    const look = (fetch: string): string => bundle(`import { getObject, httpsFetch } from './lambda-cache.ts'
+      console.log(await getObject('s3://bucket/key', { parse: String, fetch: ${fetch} }), process.moduleLoadList.some((name) => /undici/.test(name)))`)
+    const environment = { AWS_ENDPOINT_URL: url, NODE_EXTRA_CA_CERTS: authority }
+    assert.equal(await run(look('httpsFetch'), environment), 'value false\n')
+    assert.equal(await run(look('fetch'), environment), 'value true\n')
+  })
+})
+
 // ---- Signature Version 4 ----
 
 interface Vector {
@@ -3434,6 +3763,7 @@ describeOverBoth('faults', () => {
     { what: 'connection refused', ...NETWORK },
     { what: 'reset before headers', inject: ({ response }) => response.socket?.resetAndDestroy(), ...NETWORK },
     { what: 'closed before headers', inject: ({ response }) => response.socket?.end(), ...NETWORK },
+    { what: 'an upgrade that nobody asked for', inject: ({ response }) => response.socket?.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n'), ...NETWORK },
     { what: 'reset mid-body', inject: async (victim) => (await half(victim), victim.response.socket?.resetAndDestroy()), ...NETWORK },
     { what: 'stall before headers', inject: stall, attempts: 3, code: 'Timeout', milliseconds: 3 * STALL },
     { what: 'stall after headers', inject: async (victim) => (victim.response.flushHeaders(), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 3 * STALL },
@@ -3952,13 +4282,13 @@ function startProcess(environment: Record<string, string>, fileLimit = 'unlimite
 }
 
 /** Starts a function in a thread. */
-function startThread(environment: Record<string, string>): Remote {
+function startThread(environment: Record<string, string>, made: Transport): Remote {
   // Node 20 has --import do nothing for a thread.
   const code = `import('tsx/esm/api').then(({ register }) => (register(), import(${JSON.stringify(RUNTIME.href)})))`
   const thread = new Worker(code, { eval: true, env: { ...process.env, ...environment } })
   cleanups.push(() => thread.terminate())
   const ended = new Promise<string>((resolve) => thread.once('error', (error) => resolve(String(error))).once('exit', (code) => resolve(`exit code ${code}`)))
-  return remote(thread, (order) => thread.postMessage(order), ended)
+  return remote(thread, (order) => thread.postMessage({ ...order, transport: made }), ended)
 }
 
 function remote(runtime: ChildProcess | Worker, send: (order: Order) => void, ended: Promise<string>): Remote {
@@ -4100,22 +4430,22 @@ describeOverBoth('freeze and thaw', () => {
   })
 }, NO_SIGNALS)
 
-describeOverBoth('one folder for four threads', () => {
+describe('one folder for four threads', () => {
   const URI = 's3://bucket/object'
   const GIVE = { files: ['object'] }
 
-  /** Each has a region of its own, so that the requests tell whose they are. */
-  async function fourThreads(): Promise<{ folder: string; options: (maxAge: number) => Options; threads: Remote[] }> {
+  /** Each has a region of its own, so that the requests tell whose they are. They take turns in what makes their calls. */
+  async function fourThreads(...transports: [Transport, Transport]): Promise<{ folder: string; options: (maxAge: number) => Options; threads: Remote[] }> {
     mock.timers.reset()
     const folder = await temporaryFolder()
     const options = (maxAge: number): Options => ({ s3: [{ uri: URI, file: join(folder, 'object') }], maxAge, staleIfError: 0 })
-    const threads = [1, 2, 3, 4].map((number) => startThread({ AWS_REGION: `thread-number-${number}` }))
+    const threads = [1, 2, 3, 4].map((number) => startThread({ AWS_REGION: `thread-number-${number}` }, transports[(number - 1) % 2]!))
     return { folder, options, threads }
   }
 
   test('no reader sees a torn file while all of them refresh an object that changes', HANGS, async () => {
     const aws = await local()
-    const { folder, options, threads } = await fourThreads()
+    const { folder, options, threads } = await fourThreads('httpsFetch', 'fetch')
     let latest = 0
     const change = (): void => void aws.putObject(URI, sealed(String((latest += 1)), 100_000 + (latest % 7) * 50_000))
     change()
@@ -4135,11 +4465,11 @@ describeOverBoth('one folder for four threads', () => {
     assert.deepEqual(await readdir(folder), ['object'])
   })
 
-  for (const moment of ['request sent', 'body half read'] as const) {
+  for (const [moment, ofSlow, ofOthers] of [['request sent', 'fetch', 'httpsFetch'], ['body half read', 'httpsFetch', 'fetch']] as const) {
     test(`a slower download does not go over a newer one (${moment})`, HANGS, async () => {
       const [first, second] = [sealed('first', 100_000), sealed('second', 100_000)]
       const aws = await local({ objects: { [URI]: sealed('zeroth', 100_000) } })
-      const { folder, options, threads } = await fourThreads()
+      const { folder, options, threads } = await fourThreads(ofSlow, ofOthers)
       const [slow, ...fast] = threads as [Remote, ...Remote[]]
       const read = async (thread: Remote, maxAge: number): Promise<string> => opened(succeeded(await thread.invoke({ options: options(maxAge), ...GIVE }))['object'])
       assert.deepEqual(await Promise.all(threads.map((thread) => read(thread, 0))), Array(4).fill('zeroth'))
@@ -4293,7 +4623,7 @@ describe('README.md', () => {
   })
 
   test('lists every code that an error of the library has', () => {
-    const own = [...source.matchAll(/(?:fail\(|code: )'([A-Z]\w+)'/g)].map(([, code]) => code!)
+    const own = [...source.matchAll(/(?:fail\(|code: )'([A-Z][a-z]\w+)'/g)].map(([, code]) => code!)
     assert.ok(own.length > 10)
     assert.deepEqual(own.filter((code) => !readme.includes(`\`${code}\``)), [])
   })
