@@ -8,7 +8,8 @@ import crypto, { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
-import { createServer, type RequestListener, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import https from 'node:https'
 import { syncBuiltinESMExports } from 'node:module'
 import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -24,10 +25,10 @@ import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
 import { gzipSync } from 'node:zlib'
 import type { Context, Handler } from 'aws-lambda'
-import { transformSync } from 'esbuild'
+import { buildSync, transformSync } from 'esbuild'
 import { type LocalAws, type LocalRequest, type Seed, startLocalAws } from './examples/local-aws.js'
 import type { Order, Outcome, Sighting } from './examples/runtime.js'
-import { clearCache, type EntryOptions, type ErrorDetails, type Fetch, getObject, getParameter, getParametersByPath, getSecret, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, type SignRequest, type Source, withCache, withCacheStream } from './lambda-cache.js'
+import { clearCache, type EntryOptions, type ErrorDetails, type Fetch, type FetchResponse, getObject, getParameter, getParametersByPath, getSecret, httpsFetch, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, type SignRequest, type Source, withCache, withCacheStream } from './lambda-cache.js'
 
 // ---- Kit: every test begins with an empty cache, a clock that stands still, and an environment of its own ----
 
@@ -47,7 +48,11 @@ const ENVIRONMENT = {
 }
 
 const originalEnvironment = { ...process.env }
-const originalFetch = globalThis.fetch
+/** What makes the calls: in the tests it takes the place of the global fetch. */
+const TRANSPORTS = { fetch: globalThis.fetch, httpsFetch } satisfies Record<string, Fetch>
+type Transport = keyof typeof TRANSPORTS
+
+let transport: Transport = 'fetch'
 const cleanups: (() => unknown)[] = []
 
 beforeEach(() => {
@@ -56,21 +61,34 @@ beforeEach(() => {
   mock.timers.enable({ apis: ['Date'], now: START })
   // No pause before a retry, unless a test wants to see one.
   mock.method(Math, 'random', () => 0)
-  mock.method(globalThis, 'fetch', (url: string, init: RequestInit) => {
-    assert.match(url, /^http:\/\/(127\.0\.0\.1|localhost)[:/]/, 'a test calls loopback only')
-    return originalFetch(url, init)
-  })
+  mock.method(globalThis, 'fetch', callLoopback)
 })
 
 afterEach(async () => {
   mock.timers.reset()
   mock.restoreAll()
+  transport = 'fetch'
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
   // The sockets of fetch close with the server's, and take their timers along: under a mocked clearTimeout these would go on.
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve))
   for (const name of Object.keys(process.env)) delete process.env[name]
   Object.assign(process.env, originalEnvironment)
 })
+
+function callLoopback(...[url, init]: Parameters<Fetch>): ReturnType<Fetch> {
+  assert.match(url, /^http:\/\/(127\.0\.0\.1|localhost)[:/]/, 'a test calls loopback only')
+  return TRANSPORTS[transport](url, init)
+}
+
+/** Describes what goes over real sockets: over `fetch`, and the same over `httpsFetch`. */
+function describeOverBoth(title: string, tests: () => void, options: { readonly skip?: string | false } = {}): void {
+  for (const name of Object.keys(TRANSPORTS) as Transport[]) {
+    describe(`${title}, over ${name}`, options, () => {
+      beforeEach(() => void (transport = name))
+      tests()
+    })
+  }
+}
 
 /** In place of whatever is set for AWS and for this library. */
 function setEnvironment(variables: Record<string, string>): void {
@@ -915,7 +933,7 @@ describe('options', () => {
 // ---- Cache: what holds for every source ----
 
 for (const { source, id, action, codes, malformed, read, entry, put, answer } of SOURCES) {
-  describe(`${source}: the contract`, () => {
+  describeOverBoth(`${source}: the contract`, () => {
     const name = 'value'
     // S3 tells a missing key from a missing bucket.
     const bucket: Seed = { objects: { 's3://bucket/app/other': '' } }
@@ -1151,7 +1169,7 @@ for (const { source, id, action, codes, malformed, read, entry, put, answer } of
 
 // ---- Loaders ----
 
-describe('ssm', () => {
+describeOverBoth('ssm', () => {
   const names = (aws: LocalAws) => aws.requests.map(({ input }) => input['Names'])
 
   test('asks for the names of one tick together, ten at a time', async () => {
@@ -1316,7 +1334,7 @@ describe('ssm', () => {
   })
 })
 
-describe('secrets', () => {
+describeOverBoth('secrets', () => {
   const bytes = Uint8Array.of(0, 1, 127, 128, 255, 10, 13)
 
   test('gives text and bytes', async () => {
@@ -1368,7 +1386,7 @@ describe('secrets', () => {
   })
 })
 
-describe('s3', () => {
+describeOverBoth('s3', () => {
   const uri = 's3://bucket/folder/object'
   const inMemory = { parse: text }
 
@@ -1802,16 +1820,18 @@ describe('attempts', () => {
     }
   })
 
-  test('follow no redirect', async () => {
-    const visitors: string[] = []
-    const elsewhere = await serve(({ headers }, response) => {
-      visitors.push(JSON.stringify(headers))
-      response.end('{}')
+  describeOverBoth('to a real server', () => {
+    test('follow no redirect', async () => {
+      const visitors: string[] = []
+      const elsewhere = await serve(({ headers }, response) => {
+        visitors.push(JSON.stringify(headers))
+        response.end('{}')
+      })
+      const aws = await local()
+      aws.intercept = (_, response) => (response.writeHead(307, { location: elsewhere }).end(), true)
+      for (const source of SOURCES) await failure(source.read(), { code: 'Http307', status: 307 })
+      assert.deepEqual(visitors, [])
     })
-    const aws = await local()
-    aws.intercept = (_, response) => (response.writeHead(307, { location: elsewhere }).end(), true)
-    for (const source of SOURCES) await failure(source.read(), { code: 'Http307', status: 307 })
-    assert.deepEqual(visitors, [])
   })
 
   test('take no more than 8 MiB for an answer in JSON', async () => {
@@ -1824,6 +1844,334 @@ describe('attempts', () => {
     }
     const { fetch } = script(() => S3.answer('x'.repeat(bytes + 1)))
     assert.equal(String(await S3.read({ fetch })).length, bytes + 1, 'objects may be larger')
+  })
+})
+
+// ---- Fetch over node:https ----
+
+describe('httpsFetch', () => {
+  /** A call as the library makes it, and what aborts it. */
+  function call(url: string, init: Partial<Parameters<Fetch>[1]> = {}) {
+    const controller = new AbortController()
+    const response = httpsFetch(url, { method: 'GET', headers: {}, redirect: 'manual', signal: controller.signal, ...init })
+    response.catch(() => {})
+    return { response, abort: () => controller.abort() }
+  }
+
+  async function contentOf({ body }: Pick<FetchResponse, 'body'>): Promise<string> {
+    const pieces: Uint8Array[] = []
+    for await (const piece of body!) pieces.push(piece)
+    return Buffer.concat(pieces).toString()
+  }
+
+  /** A certificate for localhost that nobody has signed. */
+  function certificate(folder: string): { key: Buffer; cert: Buffer } {
+    const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
+    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost']
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-keyout', key, '-out', cert, ...subject], { stdio: 'pipe' })
+    return { key: readFileSync(key), cert: readFileSync(cert) }
+  }
+
+  /** A server on loopback that nobody trusts, unless they trust its certificate. */
+  async function serveSecurely(listener: RequestListener) {
+    const { key, cert } = certificate(await temporaryFolder())
+    const server = https.createServer({ key, cert }, listener)
+    await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve))
+    cleanups.push(() => new Promise((resolve) => server.close(resolve).closeAllConnections()))
+    return { server, cert, url: `https://localhost:${(server.address() as AddressInfo).port}` }
+  }
+
+  function trust(cert: Buffer): void {
+    https.globalAgent.options.ca = cert
+    cleanups.push(() => {
+      delete https.globalAgent.options.ca
+      https.globalAgent.destroy()
+    })
+  }
+
+  const hasOpenssl = (() => {
+    try {
+      return execFileSync('openssl', ['version'], { stdio: 'pipe' }).length > 0
+    } catch {
+      return false
+    }
+  })()
+  const TLS = { skip: !hasOpenssl && 'no openssl here' }
+
+  describeOverBoth('as fetch does', () => {
+    const send = (url: string, init: Partial<Parameters<Fetch>[1]> = {}) =>
+      TRANSPORTS[transport](url, { method: 'GET', headers: {}, redirect: 'manual', signal: new AbortController().signal, ...init })
+
+    test('gives status and headers, whatever their case, and those that come twice as one', async () => {
+      const url = await serve((_, response) => response.writeHead(418, { 'X-Once': 'one', ETag: ['"a"', '"b"'], 'x-twice': ['one', 'two'] }).end())
+      const { status, headers } = await send(url)
+      assert.equal(status, 418)
+      assert.deepEqual(['x-once', 'X-TWICE', 'etag', 'x-none', 'constructor'].map((name) => headers.get(name)), ['one', 'one, two', '"a", "b"', null, null])
+    })
+
+    test('gives the body as text, as JSON and piece by piece', async () => {
+      const url = await serve((_, response) => {
+        response.write('\ufeff{"text":"\u{1f680}')
+        response.end('"}')
+      })
+      assert.equal(await (await send(url)).text(), '{"text":"\u{1f680}"}')
+      assert.deepEqual(await (await send(url)).json(), { text: '\u{1f680}' })
+      assert.equal(await contentOf(await send(url)), '\ufeff{"text":"\u{1f680}"}')
+    })
+
+    for (const status of [200, 204, 304]) {
+      test(`gives an empty text for HTTP ${status} without a body`, async () => {
+        const url = await serve((_, response) => response.writeHead(status).end())
+        assert.equal(await (await send(url)).text(), '')
+      })
+    }
+
+    test('sends method, path, headers and body as they are, and the length', async () => {
+      let [line, body]: [string[], string] = [[], '']
+      const url = await serve(async (request, response) => {
+        const { method, url: path, headers } = request
+        line = [method, path, headers.host, headers['x-header'], headers['content-length'], headers['transfer-encoding']].map(String)
+        for await (const piece of request) body += piece
+        response.end()
+      })
+      await (await send(`${url}//a/%41%2f?b=%20&c`, { method: 'POST', headers: { 'X-Header': 'one, two' }, body: 'h\u00e9' })).text()
+      assert.deepEqual([line, body], [['POST', '//a/%41%2f?b=%20&c', new URL(url).host, 'one, two', '3', 'undefined'], 'h\u00e9'])
+    })
+
+    test('calls an address of IPv6', async (t) => {
+      const server = createServer(({ headers }, response) => response.end(headers.host))
+      const isThere = await new Promise((resolve) => server.once('error', () => resolve(false)).listen(0, '::1', () => resolve(true)))
+      if (!isThere) return t.skip('no IPv6 here')
+      cleanups.push(() => new Promise((resolve) => server.close(resolve).closeAllConnections()))
+      const host = `[::1]:${(server.address() as AddressInfo).port}`
+      assert.equal(await (await send(`http://${host}/`)).text(), host)
+    })
+
+    test('reads nothing ahead without bound', async () => {
+      const size = 64 * MEBIBYTE
+      let [sent, stalls] = [0, 0]
+      const url = await serve((_, response) => {
+        const piece = Buffer.alloc(64 * 1024)
+        const more = (): void => {
+          stalls = 0
+          while (sent < size && ((sent += piece.length), response.write(piece)));
+          if (sent >= size) response.end()
+        }
+        response.on('drain', more)
+        more()
+      })
+      const before = process.memoryUsage().arrayBuffers
+      const { body } = await send(url)
+      while ((stalls += 1) < 50) await calm()
+      assert.ok(sent < size / 2, `${sent} bytes went out that nobody reads`)
+      assert.ok(process.memoryUsage().arrayBuffers - before < size / 4)
+      let read = 0
+      for await (const piece of body!) read += piece.length
+      assert.equal(read, size)
+    })
+
+    test('asks once where a header cannot be sent, and does not show it', async () => {
+      const aws = await local()
+      process.env['AWS_SESSION_TOKEN'] = `${CANARY}-\u{1f680}`
+      assertKeepsSecrets(await failure(SSM.read(), { code: 'RequestFailed', source: 'ssm' }))
+      assert.equal(aws.requests.length, 0)
+    })
+
+    test('asks once where a certificate is not trusted', TLS, async () => {
+      const { server, url } = await serveSecurely((_, response) => response.end('{}'))
+      let handshakes = 0
+      server.on('tlsClientError', () => (handshakes += 1)).on('secureConnection', () => (handshakes += 1))
+      process.env['AWS_ENDPOINT_URL'] = url
+      assertKeepsSecrets(await failure(SSM.read({ fetch: TRANSPORTS[transport] }), { code: 'RequestFailed', source: 'ssm' }, 'SELF_SIGNED'))
+      await until(() => handshakes > 0)
+      await calm()
+      assert.equal(handshakes, 1)
+    })
+  })
+
+  test('uses a connection again, though every exchange ends with an abort', async () => {
+    const ports = new Set<number | undefined>()
+    const url = await serve((request, response) => {
+      ports.add(request.socket.remotePort)
+      request.resume().on('end', () => response.end('{"Parameters":[{"Name":"/app/value","Value":"value"}]}'))
+    })
+    process.env['AWS_ENDPOINT_URL'] = url
+    for (let time = 0; time < 5; time += 1) assert.equal(await SSM.read({ maxAge: 0, fetch: httpsFetch }), 'value')
+    assert.equal(ports.size, 1)
+  })
+
+  test('speaks TLS, over one connection', TLS, async () => {
+    const ports = new Set<number | undefined>()
+    const { url, cert } = await serveSecurely(({ socket }, response) => {
+      ports.add(socket.remotePort)
+      response.end('value')
+    })
+    trust(cert)
+    process.env['AWS_ENDPOINT_URL'] = url
+    for (let time = 0; time < 5; time += 1) assert.equal(await S3.read({ maxAge: 0, fetch: httpsFetch }), 'value')
+    assert.equal(ports.size, 1)
+  })
+
+  test('lets no broken connection pass for a disk that cannot be written', TLS, async () => {
+    const { url, cert } = await serveSecurely(({ socket }, response) => response.writeHead(200, { 'content-length': 100 }).write('half of it', () => socket.destroy()))
+    trust(cert)
+    process.env['AWS_ENDPOINT_URL'] = url
+    await failure(getObject(S3.id, { file: join(await temporaryFolder(), 'object'), fetch: httpsFetch }), { code: 'NetworkError' })
+  })
+
+  const CUTS: readonly [how: string, headers: Record<string, number>, cut: (response: ServerResponse) => unknown][] = [
+    ['before its length', { 'content-length': 100 }, (response) => response.socket?.end()],
+    ['before the last chunk', {}, (response) => response.socket?.end()],
+    ['with a chunk that is none', {}, (response) => response.socket?.write('none\r\n')],
+    ['with a reset', {}, (response) => response.socket?.resetAndDestroy()],
+  ]
+  for (const [how, headers, cut] of CUTS) {
+    for (const isLate of [false, true]) {
+      test(`gives no part of a body for the whole: ended ${how}, ${isLate ? 'before' : 'while'} it is read`, async () => {
+        let closed = false
+        const url = await serve(async ({ socket }, response) => {
+          socket.once('close', () => (closed = true))
+          response.writeHead(200, headers).write('half of it')
+          // By then it is being read, unless the reader waits for the end.
+          await calm()
+          cut(response)
+        })
+        const response = await call(url).response
+        if (isLate) await until(() => closed)
+        if (isLate) await calm()
+        await assert.rejects(contentOf(response), { code: 'ECONNRESET' })
+      })
+    }
+  }
+
+  /** A server that shows how far it has come: to a request, to a half of the answer, or to all of it. */
+  async function serveUntil(moment: 'request' | 'half' | 'all') {
+    const seen: IncomingMessage[] = []
+    let closed = 0
+    const url = await serve((request, response) => {
+      seen.push(request)
+      request.socket.once('close', () => (closed += 1))
+      if (moment !== 'request') response.write('half of it')
+      if (moment === 'all') response.end('the rest')
+    })
+    return { url, hasCome: () => until(() => seen.length > 0), isClosed: () => until(() => closed > 0), closed: () => closed }
+  }
+
+  /** What comes out of order, to whoever looks for it. */
+  function unhandled(): unknown[] {
+    const errors: unknown[] = []
+    const note = (error: unknown): void => void errors.push(error)
+    for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+      process.on(event, note)
+      cleanups.push(() => process.off(event, note))
+    }
+    return errors
+  }
+
+  test('ends with an abort before the headers', async () => {
+    const errors = unhandled()
+    const { url, hasCome, isClosed } = await serveUntil('request')
+    const early = call(url)
+    early.abort()
+    await assert.rejects(early.response, { name: 'AbortError' })
+    const { response, abort } = call(url)
+    await hasCome()
+    abort()
+    await assert.rejects(response, { name: 'AbortError' })
+    await isClosed()
+    assert.deepEqual(errors, [])
+  })
+
+  test('ends with an abort while the body comes', async () => {
+    const errors = unhandled()
+    const { url, isClosed } = await serveUntil('half')
+    const { response, abort } = call(url)
+    const content = contentOf(await response)
+    await calm()
+    abort()
+    await assert.rejects(content)
+    await isClosed()
+    assert.deepEqual(errors, [])
+  })
+
+  test('ends with an abort where nobody reads the body, and gives no part of it for the whole', async () => {
+    const errors = unhandled()
+    for (const moment of ['half', 'all'] as const) {
+      const { url, isClosed } = await serveUntil(moment)
+      const { response, abort } = call(url)
+      const unread = await response
+      await calm()
+      abort()
+      await isClosed()
+      await calm()
+      await assert.rejects(contentOf(unread), moment)
+    }
+    assert.deepEqual(errors, [])
+  })
+
+  test('keeps its connection where an abort comes after the end', async () => {
+    const errors = unhandled()
+    const { url, closed } = await serveUntil('all')
+    const { response, abort } = call(url)
+    assert.equal(await contentOf(await response), 'half of itthe rest')
+    abort()
+    await calm()
+    assert.equal(closed(), 0)
+    assert.deepEqual(errors, [])
+  })
+
+  /** The file as a bundler makes it of an entry, minified. */
+  function bundle(entry: string): string {
+    const stdin = { contents: entry, resolveDir: ROOT, loader: 'ts' as const }
+    return buildSync({ stdin, bundle: true, write: false, minify: true, platform: 'node', format: 'esm' }).outputFiles[0]!.text
+  }
+
+  /** Runs a module in a process of its own, to its end. */
+  async function run(code: string, environment: Record<string, string> = {}): Promise<string> {
+    const file = join(await temporaryFolder(), 'module.mjs')
+    await writeFile(file, code)
+    const { stdout } = await promisify(execFile)(process.execPath, [file], { env: { ...process.env, ...environment }, timeout: HANGS.timeout })
+    return stdout
+  }
+
+  test('holds no process back once a call has ended or is aborted', async () => {
+    const [request, half, all] = [await serveUntil('request'), await serveUntil('half'), await serveUntil('all')]
+    const code = `import { httpsFetch } from './lambda-cache.ts'
+      const call = (url) => {
+        const controller = new AbortController()
+        return [httpsFetch(url, { method: 'GET', headers: {}, redirect: 'manual', signal: controller.signal }), () => controller.abort()]
+      }
+      const [read] = call('${all.url}')
+      await (await read).text()
+      const [waiting, stop] = call('${request.url}')
+      setTimeout(stop, 20)
+      await waiting.catch(() => {})
+      for (const url of ['${half.url}', '${all.url}']) {
+        const [response, abort] = call(url)
+        await response
+        abort()
+      }
+      console.log('done')`
+    assert.equal(await run(bundle(code)), 'done\n')
+  })
+
+  test('is left out of a bundle that does not use it', () => {
+    const size = (code: string): number => execFileSync('gzip', ['-9'], { input: code }).length
+    const [without, used] = ['withCache', 'withCache, httpsFetch'].map((names) => bundle(`export { ${names} } from './lambda-cache.ts'`)) as [string, string]
+    assert.doesNotMatch(without, /node:https?"/)
+    assert.match(used, /node:https"/)
+    assert.ok(size(used) - size(without) <= 768, `${size(used) - size(without)} bytes more`)
+  })
+
+  test('loads nothing of fetch\'s', TLS, async () => {
+    const { url, cert } = await serveSecurely((_, response) => response.end('value'))
+    const authority = join(await temporaryFolder(), 'authority.pem')
+    await writeFile(authority, cert)
+    const look = (fetch: string): string => bundle(`import { getObject, httpsFetch } from './lambda-cache.ts'
+      console.log(await getObject('s3://bucket/key', { parse: String, fetch: ${fetch} }), process.moduleLoadList.some((name) => /undici/.test(name)))`)
+    const environment = { AWS_ENDPOINT_URL: url, NODE_EXTRA_CA_CERTS: authority }
+    assert.equal(await run(look('httpsFetch'), environment), 'value false\n')
+    assert.equal(await run(look('fetch'), environment), 'value true\n')
   })
 })
 
@@ -2110,21 +2458,23 @@ describe('credentials', () => {
     })
   }
 
-  test('come over real sockets, and do not follow a redirect there', async () => {
-    const aws = await local({ parameters: { '/app/value': 'value' } })
-    const visits: (string | undefined)[] = []
-    const url = await serve(({ url, headers }, response) => {
-      visits.push(`${url} ${headers.authorization}`)
-      if (url === '/moved') return void response.writeHead(302, { location: '/credentials' }).end()
-      const { AWS_ACCESS_KEY_ID: AccessKeyId, AWS_SECRET_ACCESS_KEY: SecretAccessKey, AWS_SESSION_TOKEN: Token } = aws.env
-      response.end(JSON.stringify({ AccessKeyId, SecretAccessKey, Token, Expiration: new Date(START + HOUR).toISOString() }))
+  describeOverBoth('of a real container endpoint', () => {
+    test('come over real sockets, and do not follow a redirect there', async () => {
+      const aws = await local({ parameters: { '/app/value': 'value' } })
+      const visits: (string | undefined)[] = []
+      const url = await serve(({ url, headers }, response) => {
+        visits.push(`${url} ${headers.authorization}`)
+        if (url === '/moved') return void response.writeHead(302, { location: '/credentials' }).end()
+        const { AWS_ACCESS_KEY_ID: AccessKeyId, AWS_SECRET_ACCESS_KEY: SecretAccessKey, AWS_SESSION_TOKEN: Token } = aws.env
+        response.end(JSON.stringify({ AccessKeyId, SecretAccessKey, Token, Expiration: new Date(START + HOUR).toISOString() }))
+      })
+      const more = { AWS_ENDPOINT_URL: aws.url, AWS_CONTAINER_AUTHORIZATION_TOKEN: 'token' }
+      containerEnvironment(`${url}/moved`, more)
+      await failure(SSM.read(), { code: 'NoCredentials', status: 302 })
+      containerEnvironment(`${url}/credentials`, more)
+      assert.equal(await SSM.read(), 'value')
+      assert.deepEqual(visits, ['/moved token', '/credentials token'])
     })
-    const more = { AWS_ENDPOINT_URL: aws.url, AWS_CONTAINER_AUTHORIZATION_TOKEN: 'token' }
-    containerEnvironment(`${url}/moved`, more)
-    await failure(SSM.read(), { code: 'NoCredentials', status: 302 })
-    containerEnvironment(`${url}/credentials`, more)
-    assert.equal(await SSM.read(), 'value')
-    assert.deepEqual(visits, ['/moved token', '/credentials token'])
   })
 
   test('that are nowhere are asked for by name', async () => {
@@ -3041,6 +3391,7 @@ describe('refreshOn', () => {
     aws.say('never')
     const result = handler({}, contextWith(1000))
     const outcome = assert.rejects(result, OutOfDate)
+    await until(() => aws.sent.length === 2)
     await advance(800)
     assert.equal(await isSettled(result), true)
     await outcome
@@ -3343,7 +3694,7 @@ describe('the size of the cache', () => {
 
 // ---- Faults ----
 
-describe('faults', () => {
+describeOverBoth('faults', () => {
   /** A request in the hands of a server that does not do what it should. */
   interface Victim {
     readonly source: SourceCase
@@ -3425,6 +3776,7 @@ describe('faults', () => {
     { what: 'connection refused', ...NETWORK },
     { what: 'reset before headers', inject: ({ response }) => response.socket?.resetAndDestroy(), ...NETWORK },
     { what: 'closed before headers', inject: ({ response }) => response.socket?.end(), ...NETWORK },
+    { what: 'an upgrade that nobody asked for', inject: ({ response }) => response.socket?.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n'), ...NETWORK },
     { what: 'reset mid-body', inject: async (victim) => (await half(victim), victim.response.socket?.resetAndDestroy()), ...NETWORK },
     { what: 'stall before headers', inject: stall, attempts: 3, code: 'Timeout', milliseconds: 3 * STALL },
     { what: 'stall after headers', inject: async (victim) => (victim.response.flushHeaders(), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 3 * STALL },
@@ -3537,7 +3889,7 @@ describe('faults', () => {
 
 // ---- Many invocations at once ----
 
-describe('many invocations at once', () => {
+describeOverBoth('many invocations at once', () => {
   test('see each their own context and values, while the values change', async () => {
     const aws = await local()
     const random = seeded(1)
@@ -3585,7 +3937,7 @@ describe('many invocations at once', () => {
 
 // ---- Hostile surroundings ----
 
-describe('hostile surroundings', () => {
+describeOverBoth('hostile surroundings', () => {
   test('gain nothing by a link at the target of a download, or at a temporary name that they guessed', async () => {
     const folder = await temporaryFolder()
     const [file, victim] = [join(folder, 'value'), join(folder, 'victim')]
@@ -3744,7 +4096,7 @@ describe('hostile surroundings', () => {
 
 // ---- Chaos ----
 
-describe('chaos', () => {
+describeOverBoth('chaos', () => {
   /** A text that shows whether it is whole. */
   function sealed(version: number): string {
     const body = `${version} ${'x'.repeat(500 + (version % 500))}`
@@ -3808,7 +4160,7 @@ describe('chaos', () => {
       const end = () => void [open, arriving].forEach((ids) => ids.delete(id))
       open.add(id)
       try {
-        const response = await originalFetch(url, { ...init, headers: { ...init.headers, 'x-id': id } })
+        const response = await callLoopback(url, { ...init, headers: { ...init.headers, 'x-id': id } })
         const { status, headers, body } = response
         if (status !== 200 || !body) return end(), response
         return { status, headers, body: ending(body, end), text: () => assert.fail('there is a body to read') }
@@ -3904,7 +4256,8 @@ const MEBIBYTE = 1024 * 1024
 const HANGS = { timeout: 120_000 }
 
 const ROOT = fileURLToPath(new URL('.', import.meta.url))
-const RUNTIME = new URL('examples/runtime.ts', import.meta.url)
+/** examples/runtime.ts and what it imports, as one module: through tsx each start would take half a second. */
+const RUNTIME = buildSync({ entryPoints: [join(ROOT, 'examples/runtime.ts')], bundle: true, write: false, platform: 'node', format: 'esm' }).outputFiles[0]!.text
 
 /** A function that runs elsewhere. */
 interface Remote {
@@ -3921,7 +4274,7 @@ interface RemoteProcess extends Remote {
 
 /** Starts a function in a process, where `fileLimit` is what `ulimit -f` takes. */
 function startProcess(environment: Record<string, string>, fileLimit = 'unlimited'): RemoteProcess {
-  const runtime = spawn('sh', ['-c', `ulimit -f ${fileLimit}; exec "$@"`, 'sh', process.execPath, '--import', 'tsx', fileURLToPath(RUNTIME)], {
+  const runtime = spawn('sh', ['-c', `ulimit -f ${fileLimit}; exec "$@"`, 'sh', process.execPath, '--input-type=module', '--eval', RUNTIME], {
     cwd: ROOT,
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -3943,13 +4296,11 @@ function startProcess(environment: Record<string, string>, fileLimit = 'unlimite
 }
 
 /** Starts a function in a thread. */
-function startThread(environment: Record<string, string>): Remote {
-  // Node 20 has --import do nothing for a thread.
-  const code = `import('tsx/esm/api').then(({ register }) => (register(), import(${JSON.stringify(RUNTIME.href)})))`
-  const thread = new Worker(code, { eval: true, env: { ...process.env, ...environment } })
+function startThread(environment: Record<string, string>, made: Transport): Remote {
+  const thread = new Worker(new URL(`data:text/javascript,${encodeURIComponent(RUNTIME)}`), { env: { ...process.env, ...environment } })
   cleanups.push(() => thread.terminate())
   const ended = new Promise<string>((resolve) => thread.once('error', (error) => resolve(String(error))).once('exit', (code) => resolve(`exit code ${code}`)))
-  return remote(thread, (order) => thread.postMessage(order), ended)
+  return remote(thread, (order) => thread.postMessage({ ...order, transport: made }), ended)
 }
 
 function remote(runtime: ChildProcess | Worker, send: (order: Order) => void, ended: Promise<string>): Remote {
@@ -3958,7 +4309,7 @@ function remote(runtime: ChildProcess | Worker, send: (order: Order) => void, en
   runtime.on('message', (message: Outcome | Sighting) => ('seen' in message ? (seen[message.seen] += 1) : settle(message)))
   const invoke = (order: Order): Promise<Outcome> => {
     const outcome = new Promise<Outcome>((resolve) => (settle = resolve))
-    send(order)
+    send({ transport, ...order })
     return Promise.race([outcome, ended.then((how) => assert.fail(`the function ended early, with ${how}`))])
   }
   return { seen, invoke }
@@ -4007,7 +4358,9 @@ function succeeded({ values, error }: Outcome): Readonly<Record<string, string>>
 
 // ---- Tests ----
 
-describe('freeze and thaw', { skip: process.platform === 'win32' && 'no signal stops a process there' }, () => {
+const NO_SIGNALS = { skip: process.platform === 'win32' && 'no signal stops a process there' }
+
+describeOverBoth('freeze and thaw', () => {
   const SERVICES = ['ssm', 'secretsmanager', 's3'] as const
   /** What becomes of a connection, and of the answer on it, while the process is frozen. */
   const FATES = ['closed', 'reset', 'answered'] as const
@@ -4087,24 +4440,24 @@ describe('freeze and thaw', { skip: process.platform === 'win32' && 'no signal s
     const failures = results.flatMap((result, index) => (result.status === 'rejected' ? `${cases[index]!.moment}, ${cases[index]!.seconds} s: ${result.reason}` : []))
     assert.deepEqual(failures, [])
   })
-})
+}, NO_SIGNALS)
 
 describe('one folder for four threads', () => {
   const URI = 's3://bucket/object'
   const GIVE = { files: ['object'] }
 
-  /** Each has a region of its own, so that the requests tell whose they are. */
-  async function fourThreads(): Promise<{ folder: string; options: (maxAge: number) => Options; threads: Remote[] }> {
+  /** Each has a region of its own, so that the requests tell whose they are. They take turns in what makes their calls. */
+  async function fourThreads(...transports: [Transport, Transport]): Promise<{ folder: string; options: (maxAge: number) => Options; threads: Remote[] }> {
     mock.timers.reset()
     const folder = await temporaryFolder()
     const options = (maxAge: number): Options => ({ s3: [{ uri: URI, file: join(folder, 'object') }], maxAge, staleIfError: 0 })
-    const threads = [1, 2, 3, 4].map((number) => startThread({ AWS_REGION: `thread-number-${number}` }))
+    const threads = [1, 2, 3, 4].map((number) => startThread({ AWS_REGION: `thread-number-${number}` }, transports[(number - 1) % 2]!))
     return { folder, options, threads }
   }
 
   test('no reader sees a torn file while all of them refresh an object that changes', HANGS, async () => {
     const aws = await local()
-    const { folder, options, threads } = await fourThreads()
+    const { folder, options, threads } = await fourThreads('httpsFetch', 'fetch')
     let latest = 0
     const change = (): void => void aws.putObject(URI, sealed(String((latest += 1)), 100_000 + (latest % 7) * 50_000))
     change()
@@ -4124,11 +4477,11 @@ describe('one folder for four threads', () => {
     assert.deepEqual(await readdir(folder), ['object'])
   })
 
-  for (const moment of ['request sent', 'body half read'] as const) {
+  for (const [moment, ofSlow, ofOthers] of [['request sent', 'fetch', 'httpsFetch'], ['body half read', 'httpsFetch', 'fetch']] as const) {
     test(`a slower download does not go over a newer one (${moment})`, HANGS, async () => {
       const [first, second] = [sealed('first', 100_000), sealed('second', 100_000)]
       const aws = await local({ objects: { [URI]: sealed('zeroth', 100_000) } })
-      const { folder, options, threads } = await fourThreads()
+      const { folder, options, threads } = await fourThreads(ofSlow, ofOthers)
       const [slow, ...fast] = threads as [Remote, ...Remote[]]
       const read = async (thread: Remote, maxAge: number): Promise<string> => opened(succeeded(await thread.invoke({ options: options(maxAge), ...GIVE }))['object'])
       assert.deepEqual(await Promise.all(threads.map((thread) => read(thread, 0))), Array(4).fill('zeroth'))
@@ -4154,7 +4507,7 @@ describe('one folder for four threads', () => {
   }
 })
 
-describe('large objects', () => {
+describeOverBoth('large objects', () => {
   const URI = 's3://bucket/object'
   const SIZE = 512
   const PATTERN = randomBytes(MEBIBYTE)
@@ -4282,7 +4635,7 @@ describe('README.md', () => {
   })
 
   test('lists every code that an error of the library has', () => {
-    const own = [...source.matchAll(/(?:fail\(|code: )'([A-Z]\w+)'/g)].map(([, code]) => code!)
+    const own = [...source.matchAll(/(?:fail\(|code: )'([A-Z][a-z]\w+)'/g)].map(([, code]) => code!)
     assert.ok(own.length > 10)
     assert.deepEqual(own.filter((code) => !readme.includes(`\`${code}\``)), [])
   })

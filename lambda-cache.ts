@@ -16,12 +16,14 @@
 //   Cache
 //   Loaders
 //   AWS calls
+//   Fetch over node:https
 //   Signature Version 4
 //   Credentials
 //   Endpoints
 //   Helpers
 
 import { createHash, createHmac, randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 
 // ---- Options and types ----
 
@@ -1048,6 +1050,40 @@ async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = []
   for await (const chunk of body) chunks.push(chunk)
   return Buffer.concat(chunks)
+}
+
+// ---- Fetch over node:https ----
+
+/**
+ * The part of `fetch` that is used here, over `node:https`, which loads faster than what Node's own takes. Other than that one it
+ * decompresses nothing: an S3 object that is stored with a content-encoding comes as it is stored. Connections are those of Node's
+ * global agents, which keep them alive.
+ *
+ * @example
+ * export const handler = withCache(async (event: Order, context) => charge(event, context.api_key), { secrets: ['/prod/api_key'], fetch: httpsFetch })
+ */
+export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promise<FetchResponse & { json(): Promise<unknown> }> {
+  const { request }: Pick<typeof import('node:http'), 'request'> = url.startsWith('https:') ? await import('node:https') : await import('node:http')
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    // An upgrade that nobody asked for ends in neither a response nor an error.
+    const closed = (): void => reject(Object.assign(new Error('closed'), { code: 'ECONNRESET' }))
+    request(url, init).on('response', resolve).on('error', reject).on('close', closed).end(init.body)
+  })
+  const body = untilAborted(response, init.signal)
+  const text = async (): Promise<string> => new TextDecoder().decode(await readAll(body))
+  return {
+    status: response.statusCode!,
+    headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
+    body,
+    text,
+    json: async () => JSON.parse(await text()),
+  }
+}
+
+/** Node throws away what has come of an aborted response and has not been read, and then it may end as if that had been all. */
+async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  yield* body
+  signal.throwIfAborted()
 }
 
 // ---- Signature Version 4 ----

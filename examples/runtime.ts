@@ -4,12 +4,14 @@
  */
 import { readFile } from 'node:fs/promises'
 import { parentPort } from 'node:worker_threads'
-import { withCache, type Fetch, type LambdaCacheError, type LambdaContext, type Options } from '../lambda-cache.js'
+import { httpsFetch, withCache, type Fetch, type LambdaCacheError, type LambdaContext, type Options } from '../lambda-cache.js'
 
 /** Asks for an invocation. */
 export interface Order {
   /** Makes the function, or makes it anew. */
   readonly options?: Options
+  /** What makes the calls of a function that is made. */
+  readonly transport?: 'fetch' | 'httpsFetch'
   /** Whether the function tells how far its exchanges have come. */
   readonly watched?: boolean
   /** What to give back of the function's context. */
@@ -57,9 +59,10 @@ async function run(order: Order): Promise<void> {
 }
 
 async function end(order: Order): Promise<Omit<Outcome, 'rss'>> {
-  const { options, watched } = order
+  const { options, transport, watched } = order
+  const fetch = transport === 'httpsFetch' ? httpsFetch : globalThis.fetch
   try {
-    if (options) invoke = withCache(give, watched ? { ...options, fetch: watchedFetch } : options)
+    if (options) invoke = withCache(give, { ...options, fetch: watched ? watching(fetch) : fetch })
     return { values: await invoke(order, lambdaContext()) }
   } catch (error) {
     const { name, code, message } = error as LambdaCacheError
@@ -75,10 +78,12 @@ async function give({ values = [], files = [] }: Order, context: LambdaContext):
   return given
 }
 
-const watchedFetch: Fetch = async (url, init) => {
-  const response = await fetch(url, init)
-  tell({ seen: 'headers' })
-  return { status: response.status, headers: response.headers, body: response.body && watchedBody(response.body), text: () => response.text() }
+function watching(fetch: Fetch): Fetch {
+  return async (url, init) => {
+    const response = await fetch(url, init)
+    tell({ seen: 'headers' })
+    return { status: response.status, headers: response.headers, body: response.body && watchedBody(response.body), text: () => response.text() }
+  }
 }
 
 async function* watchedBody(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
