@@ -1,9 +1,9 @@
 /**
  * `npm run matrix`: on which runtimes lambda-cache.ts passes its tests, with which compilers it compiles, and whether it survives
  * bundling. Prints a table, and ends with exit code 1 where something that is claimed to work does not. For Linux on x64, since
- * package.json names the runtimes for that; the Node.js that runs this is the oldest one to be tried.
+ * package.json names the runtimes for that; the Node.js that npm runs on is the oldest one to be tried.
  */
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -37,7 +37,9 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const TIMEOUT = 15 * 60_000
 const COMPILERS_AT_ONCE = 2
 
-const OLDEST_NODE = process.versions.node.replace(/\..*/, '')
+/** npm's own Node.js: for scripts, the `node` of one of the packages goes before it. */
+const NODE_OF_NPM = process.env['npm_node_execpath'] ?? process.execPath
+const OLDEST_NODE = execFileSync(NODE_OF_NPM, ['-p', 'process.versions.node.split(".")[0]'], { encoding: 'utf8' }).trim()
 const NEWEST_NODE = '26'
 const NODES = [...new Set([OLDEST_NODE, '22', '24', NEWEST_NODE])]
 /** Those that strip types by themselves, without a flag and without a warning. */
@@ -197,7 +199,7 @@ function failures(output: string): string {
 }
 
 function nodeOf(major: string): string {
-  return major === OLDEST_NODE ? process.execPath : installed(`node${major}/bin/node`)
+  return major === OLDEST_NODE ? NODE_OF_NPM : installed(`node${major}/bin/node`)
 }
 
 /** The first of them that is there. */

@@ -27,17 +27,20 @@ interface ErrorOfSdk extends Error {
   readonly $response?: { readonly statusCode: number }
 }
 
-const TEXTS = ['hello', '', ' ', ' spaced ', 'a,b,,c', 'line\nline\r\n', '"quoted" \\ back', 'äöü€ 日本 🎉', '\u0000\u2028', '{"json":[1]}', 'x'.repeat(4096), '0', 'false', 'null']
+const TEXTS = [
+  'hello', '', ' ', ' spaced ', 'a,b,,c', 'line\nline\r\n', '"quoted" \\ back', 'äöü€ 日本 🎉', '\u0000\u2028', '{"json":[1]}', 'x'.repeat(4096),
+  '0', 'false', 'null',
+]
 
 /** A code that stands in the body, in each of the forms that the JSON services and what stands before them give it. */
 const JSON_ERRORS: readonly ErrorCase[] = [
-  ...['AccessDeniedException', 'ThrottlingException', 'UnrecognizedClientException', 'InvalidKeyId', 'ValidationException', 'ResourceNotFoundException'].map((code) =>
+  ...['AccessDeniedException', 'ThrottlingException', 'UnrecognizedClientException', 'InvalidKeyId', 'ResourceNotFoundException'].map((code) =>
     jsonError(`the code alone: ${code}`, 400, { __type: code, message: 'text' }),
   ),
   jsonError('a namespace', 400, { __type: 'com.amazonaws.ssm#ParameterNotFound', message: 'text' }),
   jsonError('a namespace, and no message', 400, { __type: 'com.amazon.coral.service#UnknownOperationException' }),
-  jsonError('an address behind it', 400, { __type: 'ThrottledException:http://internal.amazon.com/coral/com.amazon.coral.service/', Message: 'text' }),
-  jsonError('a namespace and an address', 400, { __type: 'com.amazon.coral.validate#ValidationException:http://internal.amazon.com/coral/', message: 'text' }),
+  jsonError('an address behind it', 400, { __type: 'ThrottledException:http://internal.amazon.com/coral/', Message: 'text' }),
+  jsonError('a namespace and an address', 400, { __type: 'com.amazon.coral#ValidationException:http://internal.amazon.com/coral/' }),
   jsonError('the message first', 400, { Message: 'text with "__type": "Other"', __type: 'ExpiredTokenException' }),
   jsonError('a header besides', 400, { __type: 'DecryptionFailure', Message: 'text' }, { 'x-amzn-errortype': 'DecryptionFailure' }),
   jsonError('a server error', 500, { __type: 'InternalServerError', message: 'text' }),
@@ -232,7 +235,8 @@ function jsonError(title: string, status: number, body: object, headers: Record<
 
 function s3Error(status: number, code: string, more = ''): ErrorCase {
   const error = `<Error><Code>${code}</Code><Message>text</Message>${more}<RequestId>R</RequestId><HostId>H</HostId></Error>`
-  return { title: code, status, headers: { 'content-type': 'application/xml', 'x-amz-request-id': 'R', 'x-amz-id-2': 'H' }, body: `<?xml version="1.0" encoding="UTF-8"?>\n${error}` }
+  const headers = { 'content-type': 'application/xml', 'x-amz-request-id': 'R', 'x-amz-id-2': 'H' }
+  return { title: code, status, headers, body: `<?xml version="1.0" encoding="UTF-8"?>\n${error}` }
 }
 
 function parameter(Name: string, Value: string, Type = 'String'): object {
@@ -243,11 +247,13 @@ function parameter(Name: string, Value: string, Type = 'String'): object {
 function samples(): Uint8Array[] {
   const everyByte = Uint8Array.from({ length: 256 }, (_, index) => index)
   const texts = TEXTS.map((text) => new TextEncoder().encode(text))
-  return [...texts, everyByte, Uint8Array.of(0xff, 0xfe, 0xc3, 0x28), Uint8Array.from({ length: 300_000 }, (_, index) => (index * 7) % 251)]
+  const large = Uint8Array.from({ length: 300_000 }, (_, index) => (index * 7) % 251)
+  return [...texts, everyByte, Uint8Array.of(0xff, 0xfe, 0xc3, 0x28), large]
 }
 
 function title(content: string | Uint8Array): string {
-  return content.length > 40 ? `${content.length} characters or bytes` : JSON.stringify(typeof content === 'string' ? content : Buffer.from(content).toString('latin1'))
+  if (content.length > 40) return `${content.length} characters or bytes`
+  return JSON.stringify(typeof content === 'string' ? content : Buffer.from(content).toString('latin1'))
 }
 
 async function readObject(): Promise<GetObjectCommandOutput> {

@@ -1,6 +1,7 @@
 /** What a user writes around lambda-cache.ts. matrix.ts compiles it with every compiler, and nothing runs it. */
 import { handler } from '../../examples/handler.js'
-import { getObject, getParameter, getParametersByPath, getSecret, json, LambdaCacheError, withCache, withCacheStream, type CachedHandler, type LambdaContext } from '../../lambda-cache.js'
+import { getObject, getParameter, getParametersByPath, getSecret, json, LambdaCacheError, withCache, withCacheStream } from '../../lambda-cache.js'
+import type { CachedHandler, LambdaContext } from '../../lambda-cache.js'
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 

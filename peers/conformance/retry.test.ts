@@ -25,18 +25,20 @@ type ErrorLists = Readonly<Record<(typeof LISTS)[number], readonly string[]>> & 
 const SERVICES = ['ssm', 'secretsmanager', 's3'] as const
 type Service = (typeof SERVICES)[number]
 
-const LISTS = ['CLOCK_SKEW_ERROR_CODES', 'NODEJS_NETWORK_ERROR_CODES', 'NODEJS_TIMEOUT_ERROR_CODES', 'THROTTLING_ERROR_CODES', 'TRANSIENT_ERROR_CODES'] as const
+const LISTS = [
+  'CLOCK_SKEW_ERROR_CODES', 'NODEJS_NETWORK_ERROR_CODES', 'NODEJS_TIMEOUT_ERROR_CODES', 'THROTTLING_ERROR_CODES', 'TRANSIENT_ERROR_CODES',
+] as const
 
 /** Codes of these services that stay as they are, however often one asks. */
 const DEFINITE_CODES = [
-  'AccessDenied', 'AccessDeniedException', 'ExpiredToken', 'ExpiredTokenException', 'InvalidKeyId', 'InvalidObjectState', 'NoSuchBucket', 'UnrecognizedClientException',
-  'ValidationException', 'DecryptionFailure', 'InvalidRequestException',
+  'AccessDenied', 'AccessDeniedException', 'ExpiredToken', 'ExpiredTokenException', 'InvalidKeyId', 'InvalidObjectState', 'NoSuchBucket',
+  'UnrecognizedClientException', 'ValidationException', 'DecryptionFailure', 'InvalidRequestException',
 ]
 
 /** Those that mean something in HTTP, those that proxies made up, and some that mean nothing. */
 const STATUSES = [
-  301, 307, 400, 401, 403, 404, 405, 407, 408, 409, 410, 412, 413, 416, 418, 421, 425, 429, 431, 451, 460, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 511, 520, 521, 522,
-  524, 529, 561, 599,
+  301, 307, 400, 401, 403, 404, 405, 407, 408, 409, 410, 412, 413, 416, 418, 421, 425, 429, 431, 451, 460, 499, 500, 501, 502, 503, 504, 505, 506,
+  507, 508, 511, 520, 521, 522, 524, 529, 561, 599,
 ]
 
 /** Errors of the network that the library takes for passing and the SDK does not. All calls are reads: to try again does no harm. */
@@ -53,14 +55,16 @@ const TRIED_BY_THE_LIBRARY_ALONE: Readonly<Record<string, string>> = {
 }
 
 /** Errors that neither tries again: they stay until somebody changes a setting. */
-const DEFINITE_NETWORK_ERRORS = ['CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'ERR_TLS_CERT_ALTNAME_INVALID', 'ERR_INVALID_URL']
+const DEFINITE_NETWORK_ERRORS = [
+  'CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'ERR_TLS_CERT_ALTNAME_INVALID', 'ERR_INVALID_URL',
+]
 
 /**
  * The SDK sets its clock by the Date of any answer, and tries again after any error that came with another time than its own.
  * The library does so only where the error says that the clock is the reason. These are the SDK's codes for it:
  */
 const CLOCK_SKEW_CODES: Readonly<Record<string, string>> = {
-  InvalidSignatureException: 'ssm and secretsmanager send it: followed where the message says "Signature expired" or "not yet current"; else the key is wrong',
+  InvalidSignatureException: 'followed where the message says "Signature expired" or "not yet current"; else the key is wrong',
   RequestTimeTooSkewed: 's3 sends it: followed',
   AccessDeniedException: 'of these services it means a missing permission, whatever the time',
   SignatureDoesNotMatch: 'of s3 it means a wrong key: for a wrong clock s3 has RequestTimeTooSkewed',
@@ -72,7 +76,11 @@ const CLOCK_SKEW_CODES: Readonly<Record<string, string>> = {
 const HOUR = 3_600_000
 const MINUTE = 60_000
 
-const lists = await innerModule<ErrorLists>('@aws-sdk/client-ssm', '@smithy/core', 'dist-es/submodules/retry/service-error-classification/constants.js')
+const lists = await innerModule<ErrorLists>(
+  '@aws-sdk/client-ssm',
+  '@smithy/core',
+  'dist-es/submodules/retry/service-error-classification/constants.js',
+)
 
 useEnvironment(() => ({}))
 // No pauses between attempts, of neither.
@@ -184,7 +192,7 @@ function networkError(code: string): Error {
 }
 
 function coded(service: Service, status: number, code: string, text = 'text'): Answer {
-  if (service === 's3') return { status, body: `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>${code}</Code><Message>${text}</Message></Error>` }
+  if (service === 's3') return { status, body: `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>${text}</Message></Error>` }
   return { status, body: JSON.stringify({ __type: code, message: text }) }
 }
 
@@ -192,9 +200,10 @@ function coded(service: Service, status: number, code: string, text = 'text'): A
 function answerByClock(service: Service, signedAt: Date, serverTime: Date): Answer {
   const ahead = signedAt.getTime() - serverTime.getTime()
   const headers = dateHeader(serverTime)
-  if (Math.abs(ahead) < 5 * MINUTE) return { status: 200, headers, body: JSON.stringify({ Parameters: [], InvalidParameters: ['name'], SecretString: 'text' }) }
-  if (service === 's3') return { ...coded(service, 403, 'RequestTimeTooSkewed', 'The difference between the request time and the current time is too large.'), headers }
-  const text = ahead < 0 ? 'Signature expired: A is now earlier than B (C - 5 min.)' : 'Signature not yet current: A is still later than B (C + 5 min.)'
+  const result = { Parameters: [], InvalidParameters: ['name'], SecretString: 'text' }
+  if (Math.abs(ahead) < 5 * MINUTE) return { status: 200, headers, body: JSON.stringify(result) }
+  if (service === 's3') return { ...coded(service, 403, 'RequestTimeTooSkewed', 'The difference is too large.'), headers }
+  const text = ahead < 0 ? 'Signature expired: A is now earlier than B' : 'Signature not yet current: A is still later than B'
   return { ...coded(service, 400, 'InvalidSignatureException', text), headers }
 }
 

@@ -15,7 +15,9 @@ const REGIONS = ['us-east-1', 'eu-west-1', 'ap-southeast-3', 'us-gov-west-1', 'c
 const HOSTS = ['bucket.s3.eu-west-1.amazonaws.com', 'localhost:4566', '127.0.0.1', '[::1]:8443', 'example.com:443', 'UPPER.example.com']
 const SPECIAL_SEGMENTS = ['', '.', '..', '%2e', '%2E.', '...']
 const CHARACTERS = [...`abXYZ019-._~ %+&=?#/:;@,!$'()*"<>[]\\^\`{|}\t\n\r\u0000\u007fäß€日🎉`]
-const HEADER_NAMES = ['Content-Type', 'X-Amz-Target', 'x-amz-meta-note', 'x-amz-meta', 'X-AMZ-Meta-Note-2', 'range', 'If-None-Match', 'x_y', 'x-1', 'x.2']
+const HEADER_NAMES = [
+  'Content-Type', 'X-Amz-Target', 'x-amz-meta-note', 'x-amz-meta', 'X-AMZ-Meta-Note-2', 'range', 'If-None-Match', 'x_y', 'x-1', 'x.2',
+]
 const HEADER_CHARACTERS = [...`abYZ09 \t  ,;:="'/+()<>@[]{}~%`]
 
 /** Each of them makes a text fit for a URL; they differ in what they leave as it is. */
@@ -101,7 +103,7 @@ function randomRequest(random: Randomness): RandomRequest {
       secretAccessKey: `${random.integer(2 ** 31)}/+${randomText(random, CHARACTERS, 20)}`,
       sessionToken: random.chance(0.5) ? `token+/=${random.integer(2 ** 31)}` : undefined,
     },
-    date: new Date(Date.UTC(2000 + random.integer(99), random.integer(12), 1 + random.integer(28), 0, 0, random.integer(86_400), random.integer(1000))),
+    date: new Date(Date.UTC(2000, 0, 1, 0, 0, random.integer(3_000_000_000), random.integer(1000))),
     pairs,
   }
 }
@@ -116,7 +118,8 @@ function randomPath(random: Randomness, service: string): string {
 /** Some names come several times, some values are empty. */
 function randomPairs(random: Randomness): [name: string, value: string][] {
   const names = random.several(4, () => `${random.pick(['', 'n', 'X-Amz-', 'versionId'])}${randomText(random, CHARACTERS, 4)}`)
-  return names.flatMap((name) => [0, ...random.several(2, () => 0)].map((): [string, string] => [name, random.chance(0.3) ? '' : randomText(random, CHARACTERS, 8)]))
+  const pair = (name: string): [name: string, value: string] => [name, random.chance(0.3) ? '' : randomText(random, CHARACTERS, 8)]
+  return names.flatMap((name) => [pair(name), ...random.several(2, () => pair(name))])
 }
 
 /** A pair without a value may do without its `=`, unless it has no name either. */

@@ -36,8 +36,9 @@ const OPERATION_QUERY = /[?&]x-id=GetObject$/
 
 const KEYS = [
   'plain.txt', 'path/to/object.json', 'a space', 'a  b', ' a ', 'a+b', 'a%b', 'a%20b', 'a%2Fb', `a"b'c`, `!'()*`, 'a&b=c;d,e:f@g$h', '~-._',
-  '<a>{b}[c]|d\\e^f`g', 'a?b', 'a?versionId=b', 'a#b', 'äöü/ß€', 'e\u0301', '日本語.txt', '🎉', 'a\tb', 'a\nb', 'a\r\nb', 'a\u0001b\u007f', '/leading', '//leading', 'a//b', 'a///b/', 'trailing/',
-  '...', 'a/...', '.a/b.', '..a/b', 'a/.b', '%2e%2e/a', '%', 'arn:aws:s3:::b/k', 's3://a/b', 'a*b?c',
+  '<a>{b}[c]|d\\e^f`g', 'a?b', 'a?versionId=b', 'a#b', 'äöü/ß€', 'e\u0301', '日本語.txt', '🎉', 'a\tb', 'a\nb', 'a\r\nb', 'a\u0001b\u007f',
+  '/leading', '//leading', 'a//b', 'a///b/', 'trailing/', '...', 'a/...', '.a/b.', '..a/b', 'a/.b', '%2e%2e/a', '%', 'arn:aws:s3:::b/k', 's3://a/b',
+  'a*b?c',
 ]
 
 const NAMES = Array.from({ length: 23 }, (_, index) => `/many/name-${index}`)
@@ -69,7 +70,8 @@ function describeParameters(fetch: Fetch): void {
     test(`asks for the parameter ${name}`, () => compare(() => getParameter(name, { fetch }), () => getParameters([name], true)))
   }
   for (const decrypt of [true, false]) {
-    test(`asks with decrypt ${decrypt}`, () => compare(() => getParameter('/app/safe', { decrypt, fetch }), () => getParameters(['/app/safe'], decrypt)))
+    test(`asks with decrypt ${decrypt}`, () =>
+      compare(() => getParameter('/app/safe', { decrypt, fetch }), () => getParameters(['/app/safe'], decrypt)))
   }
   test('asks for a StringList', () => compare(() => getParameter('/app/list', { list: true, fetch }), () => getParameters(['/app/list'], true)))
   test('asks for names in batches of ten', () =>
@@ -90,8 +92,10 @@ function describeParameters(fetch: Fetch): void {
 }
 
 function describeTrees(fetch: Fetch): void {
-  test('asks for a tree with one page', () => compare(() => getParametersByPath('/app', { fetch }), () => getTree({ Path: '/app', WithDecryption: true })))
-  test('asks for a tree page by page', () => compare(() => getParametersByPath('/many', { fetch }), () => getTree({ Path: '/many', WithDecryption: true }), 3))
+  test('asks for a tree with one page', () =>
+    compare(() => getParametersByPath('/app', { fetch }), () => getTree({ Path: '/app', WithDecryption: true }), 1))
+  test('asks for a tree page by page', () =>
+    compare(() => getParametersByPath('/many', { fetch }), () => getTree({ Path: '/many', WithDecryption: true }), 3))
   for (const recursive of [true, false]) {
     test(`asks for a tree with recursive ${recursive} and no decryption`, () =>
       compare(
@@ -105,7 +109,11 @@ function describeSecrets(fetch: Fetch): void {
   for (const SecretId of ['/app/login', SECRET_ARN, 'plain-secret']) {
     test(`asks for the secret ${SecretId}`, () => compare(() => getSecret(SecretId, { fetch }), () => getSecretValue({ SecretId })))
   }
-  const selections: { versionId?: string; versionStage?: string }[] = [{ versionId }, { versionStage: 'AWSPREVIOUS' }, { versionId, versionStage: 'AWSCURRENT' }]
+  const selections: { versionId?: string; versionStage?: string }[] = [
+    { versionId },
+    { versionStage: 'AWSPREVIOUS' },
+    { versionId, versionStage: 'AWSCURRENT' },
+  ]
   for (const selection of selections) {
     const { versionId: VersionId, versionStage: VersionStage } = selection
     test(`asks for a secret's ${Object.keys(selection).join(' and ')}`, () =>
