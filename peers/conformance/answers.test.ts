@@ -48,6 +48,10 @@ const JSON_ERRORS: readonly ErrorCase[] = [
   jsonError('unavailable', 503, { __type: 'ServiceUnavailableException' }),
   jsonError('throttled as HTTP says it', 429, { __type: 'TooManyRequestsException', message: 'text' }),
   jsonError('forbidden', 403, { __type: 'AccessDeniedException', message: 'text' }),
+  jsonError('a message that quotes what was asked for', 400, { message: "Value '<Code>ParameterNotFound</Code>' failed", __type: 'ValidationException' }),
+  jsonError('a header instead', 400, { message: 'text' }, { 'x-amzn-errortype': 'ThrottlingException:http://internal.amazon.com/coral/' }),
+  jsonError('a member of another name', 400, { code: 'ThrottlingException', message: 'text' }),
+  { title: 'white space before the colon', status: 400, body: '{ "__type" : "InvalidKeyId", "message" : "text" }' },
   { title: 'white space', status: 400, body: '{\n  "message": "text",\n  "__type": "com.amazonaws.ssm#InvalidKeyId"\n}\n' },
 ]
 
@@ -56,6 +60,10 @@ const S3_ERRORS: readonly ErrorCase[] = [
   s3Error(404, 'NoSuchBucket'),
   s3Error(404, 'NoSuchVersion'),
   s3Error(403, 'AccessDenied'),
+  // What is wrong with the key of an encrypted object.
+  s3Error(400, 'KMS.DisabledException'),
+  s3Error(400, 'KMS.KMSInvalidStateException'),
+  s3Error(400, 'KMS.ThrottlingException'),
   s3Error(403, 'InvalidObjectState', '<StorageClass>GLACIER</StorageClass>'),
   s3Error(403, 'InvalidAccessKeyId', '<AWSAccessKeyId>AKIA</AWSAccessKeyId>'),
   s3Error(403, 'SignatureDoesNotMatch', '<StringToSign>&lt;Code&gt;Other&lt;/Code&gt;</StringToSign>'),

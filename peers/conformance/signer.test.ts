@@ -66,6 +66,14 @@ test('tells apart requests that differ in one detail, as the SDK does', async ()
   }
 })
 
+test('sorts the names of headers as the SDK does, where one begins with another', async () => {
+  const random = randomness(SEED)
+  for (const character of "!#$%&'*+-.^_`|~0a") {
+    const request = { ...randomRequest(random), headers: { 'x-amz-meta': 'one', [`x-amz-meta${character}`]: 'two' } }
+    assert.equal(sign(request)['authorization'], (await signedBySdk(request))['authorization'], character)
+  }
+})
+
 async function signedBySdk(request: RandomRequest): Promise<Record<string, string>> {
   const { method, url, headers, body, service, region, credentials, date, pairs } = request
   const isS3 = service === 's3'
