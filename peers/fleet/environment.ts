@@ -31,7 +31,12 @@ export async function bundle(): Promise<Load> {
   // Compiled once; every call makes a new scope with new module state.
   const instantiate = compileFunction(code, GLOBALS) as (...globals: unknown[]) => void
   const require = createRequire(import.meta.url)
-  const env = { AWS_REGION: 'eu-west-1', AWS_ACCESS_KEY_ID: 'access-key-id', AWS_SECRET_ACCESS_KEY: 'secret-access-key', AWS_SESSION_TOKEN: 'session-token' }
+  const env = {
+    AWS_REGION: 'eu-west-1',
+    AWS_ACCESS_KEY_ID: 'access-key-id',
+    AWS_SECRET_ACCESS_KEY: 'secret-access-key',
+    AWS_SESSION_TOKEN: 'session-token',
+  }
 
   return (clock, random, warn) => {
     const module = { exports: {} }

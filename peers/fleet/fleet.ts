@@ -24,6 +24,8 @@ export interface Settings extends SsmSettings {
   readonly timeout: number
   /** What the function itself does when the cache throws since SSM throttles. */
   readonly whenThrottled: WhenThrottled
+  /** Seconds after which the figures no longer count the start. */
+  readonly steadyFrom: number
   readonly seed: number
 }
 
@@ -46,6 +48,8 @@ export interface Figures {
   readonly failedColdStarts: number
   /** The most invocations of one environment that threw one after the other. */
   readonly failuresInARow: number
+  /** Milliseconds from the start until the last invocation that threw had begun; `null` where none did. */
+  readonly lastFailureAt: number | null
   /** Milliseconds from the start until the last environment had its values; `null` where one never had. */
   readonly allReadyAt: number | null
   /** First invocations, from their start to their end, whether they threw or not. */
@@ -84,9 +88,6 @@ export interface Result {
   readonly figures: Figures
   readonly series: Series
 }
-
-/** When the start is over, in seconds: two rounds of values with `maxAge` 60, and what their retries take. */
-export const STEADY_FROM = 180
 
 interface Environment {
   readonly handler: (event: object, context: Context) => Promise<void>
@@ -129,6 +130,7 @@ interface Fleet {
   failedInvocations: number
   failuresInARow: number
   readyEnvironments: number
+  lastFailureAt: number | null
   allReadyAt: number | null
   staleInvocations: number
   agedWhileWaiting: number
@@ -158,6 +160,7 @@ export async function simulate(load: Load, settings: Settings): Promise<Result> 
     failedInvocations: 0,
     failuresInARow: 0,
     readyEnvironments: 0,
+    lastFailureAt: null,
     allReadyAt: null,
     staleInvocations: 0,
     agedWhileWaiting: 0,
@@ -173,7 +176,8 @@ export async function simulate(load: Load, settings: Settings): Promise<Result> 
   await clock.run()
   const figures = figuresOf(fleet)
   checkCounts(fleet)
-  if (fleet.defects.size > 0) throw new Error(`the simulation of ${settings.mode} broke: ${[...fleet.defects].map(([defect, times]) => `${defect} (${times} times)`).join('; ')}`)
+  const defects = [...fleet.defects].map(([defect, times]) => `${defect} (${times} times)`)
+  if (defects.length > 0) throw new Error(`the simulation of ${settings.mode} broke: ${defects.join('; ')}`)
   return { settings, figures, series: fleet.ssm.series }
 }
 
@@ -255,6 +259,7 @@ async function invoke(fleet: Fleet, environment: Environment): Promise<void> {
     environment.failuresInARow = 0
   } catch {
     fleet.failedInvocations += 1
+    fleet.lastFailureAt = Math.max(fleet.lastFailureAt ?? 0, startedAt)
     if (isFirst) fleet.failedColdStarts += 1
     environment.failuresInARow += 1
     fleet.failuresInARow = Math.max(fleet.failuresInARow, environment.failuresInARow)
@@ -278,7 +283,7 @@ function checkValues(fleet: Fleet, environment: Environment, names: readonly str
   for (const name of names) {
     const { answers = [], lastStatus } = environment.known.get(name) ?? {}
     // What has arrived since the invocation began may have been asked for ahead, for the next one.
-    const given = answers.find(({ value, arrivedAt }, index) => value === context[name.slice(1)] && (index === 0 || answers[0]!.arrivedAt >= startedAt))
+    const given = answers.find(({ value }, index) => value === context[name.slice(1)] && (index === 0 || answers[0]!.arrivedAt >= startedAt))
     if (!given) note(fleet, 'a value that SSM did not answer last')
     else {
       age = Math.max(age, clock.now - given.arrivedAt)
@@ -313,12 +318,13 @@ function figuresOf(fleet: Fleet): Figures {
   const { environments, ssm, settings } = fleet
   const seconds = settings.duration / 1000
   const total = Array.from({ length: seconds }, (_, second) => (ssm.series.allowed[second] ?? 0) + (ssm.series.throttled[second] ?? 0))
-  const steady = total.slice(STEADY_FROM)
+  const steady = total.slice(settings.steadyFrom)
   return {
     invocations: environments.reduce((invocations, environment) => invocations + environment.invocations, 0),
     failedInvocations: fleet.failedInvocations,
     failedColdStarts: fleet.failedColdStarts,
     failuresInARow: fleet.failuresInARow,
+    lastFailureAt: fleet.lastFailureAt,
     allReadyAt: fleet.allReadyAt,
     coldStarts: fleet.coldStarts.summary(),
     beforeHandler: fleet.beforeHandler.summary(),
@@ -332,7 +338,7 @@ function figuresOf(fleet: Fleet): Figures {
           ? null
           : {
               ...rateOf(steady),
-              throttled: sum(ssm.series.throttled.slice(STEADY_FROM)),
+              throttled: sum(ssm.series.throttled.slice(settings.steadyFrom)),
               perEnvironmentAndMaxAge: (rateOf(steady).mean / settings.environments) * settings.maxAge,
             },
     },

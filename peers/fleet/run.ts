@@ -7,7 +7,7 @@ import { report } from './report.js'
 import type { Series } from './ssm.js'
 
 export interface Run {
-  readonly group: 'hour' | 'plenty' | 'parameters' | 'start'
+  readonly group: 'hour' | 'smaller' | 'plenty' | 'parameters' | 'start'
   readonly settings: Settings
   readonly figures: Figures
   readonly series?: Series
@@ -31,9 +31,11 @@ const BASE: Settings = {
   quota: { rate: 40, burst: 40 },
   latency: [5, 15],
   changesEvery: 30_000,
+  // Two rounds of values, and what their retries take.
+  steadyFrom: 180,
 }
 const PLENTY = { rate: 10_000, burst: 10_000 }
-const START: Partial<Settings> = { duration: 3 * MINUTE, interval: [750, 1250] }
+const START: Partial<Settings> = { duration: MINUTE, interval: [750, 1250] }
 
 const { values: flags } = parseArgs({ options: { short: { type: 'boolean', default: false } } })
 // Thousands of expected errors would each carry a stack.
@@ -50,10 +52,11 @@ async function runAll(load: Load): Promise<void> {
   const runs: Run[] = []
   const add = async (group: Run['group'], settings: Partial<Settings>): Promise<void> => void runs.push(await run(load, group, settings))
 
-  for (const environments of [100, 300, 1000]) for (const mode of MODES) await add('hour', { environments, mode })
-  for (const mode of MODES) await add('plenty', { mode, quota: PLENTY, duration: 15 * MINUTE })
+  for (const mode of MODES) await add('hour', { mode })
+  for (const environments of [100, 300]) for (const mode of MODES) await add('smaller', { environments, mode, duration: 20 * MINUTE })
+  for (const mode of MODES) await add('plenty', { mode, quota: PLENTY, duration: 6 * MINUTE, steadyFrom: 30 })
   for (const parameters of [1, 2, 5, 10]) {
-    for (const mode of ['ahead', 'together'] as const) await add('parameters', { mode, parameters, environments: 100, quota: PLENTY, duration: 15 * MINUTE })
+    for (const mode of ['ahead', 'together'] as const) await add('parameters', { mode, parameters, environments: 100, quota: PLENTY, duration: 10 * MINUTE })
   }
   await add('start', START)
   for (const startsWithin of [10_000, 30_000]) await add('start', { ...START, startsWithin })
@@ -76,8 +79,7 @@ async function run(load: Load, group: Run['group'], own: Partial<Settings>): Pro
       `longest wait ${beforeHandler.longest} ms, ${calls.allowed} calls and ${calls.throttled} throttled ` +
       `(simulated in ${((performance.now() - startedAt) / 1000).toFixed(1)} s)`,
   )
-  const isCharted = (group === 'hour' || group === 'plenty') && environments === BASE.environments
-  return { group, settings, figures, ...(isCharted && { series }) }
+  return { group, settings, figures, ...((group === 'hour' || group === 'plenty') && { series }) }
 }
 
 /** Arrays of numbers on one line each. */
