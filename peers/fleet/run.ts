@@ -1,0 +1,88 @@
+/** `npm run fleet`: a fleet of Lambda environments on a virtual clock. Writes results.json and FLEET.md; with `--short` it only prints. */
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { bundle, type Load } from './environment.js'
+import { simulate, type Figures, type Mode, type Settings } from './fleet.js'
+import { report } from './report.js'
+import type { Series } from './ssm.js'
+
+export interface Run {
+  readonly group: 'hour' | 'smaller' | 'plenty' | 'parameters' | 'start'
+  readonly settings: Settings
+  readonly figures: Figures
+  readonly series?: Series
+}
+
+const MODES: readonly Mode[] = ['ahead', 'fixed', 'together']
+const MINUTE = 60_000
+
+const BASE: Settings = {
+  mode: 'ahead',
+  environments: 1000,
+  startsWithin: 1000,
+  duration: 60 * MINUTE,
+  interval: [4000, 6000],
+  maxAge: 60,
+  staleIfError: 300,
+  parameters: 2,
+  timeout: 10_000,
+  whenThrottled: 'throw',
+  seed: 1,
+  quota: { rate: 40, burst: 40 },
+  latency: [5, 15],
+  changesEvery: 30_000,
+  // Two rounds of values, and what their retries take.
+  steadyFrom: 180,
+}
+const PLENTY = { rate: 10_000, burst: 10_000 }
+const START: Partial<Settings> = { duration: MINUTE, interval: [750, 1250] }
+
+const { values: flags } = parseArgs({ options: { short: { type: 'boolean', default: false } } })
+// Thousands of expected errors would each carry a stack.
+Error.stackTraceLimit = 0
+const load = await bundle()
+if (flags.short) await runShort(load)
+else await runAll(load)
+
+async function runShort(load: Load): Promise<void> {
+  for (const mode of MODES) await run(load, 'hour', { mode, environments: 200, quota: { rate: 8, burst: 8 }, duration: 5 * MINUTE })
+}
+
+async function runAll(load: Load): Promise<void> {
+  const runs: Run[] = []
+  const add = async (group: Run['group'], settings: Partial<Settings>): Promise<void> => void runs.push(await run(load, group, settings))
+
+  for (const mode of MODES) await add('hour', { mode })
+  for (const environments of [100, 300]) for (const mode of MODES) await add('smaller', { environments, mode, duration: 20 * MINUTE })
+  for (const mode of MODES) await add('plenty', { mode, quota: PLENTY, duration: 6 * MINUTE, steadyFrom: 30 })
+  for (const parameters of [1, 2, 5, 10]) {
+    for (const mode of ['ahead', 'together'] as const) await add('parameters', { mode, parameters, environments: 100, quota: PLENTY, duration: 10 * MINUTE })
+  }
+  await add('start', START)
+  for (const startsWithin of [10_000, 30_000]) await add('start', { ...START, startsWithin })
+  for (const rate of [100, 200, 400, 1000]) await add('start', { ...START, quota: { rate, burst: rate } })
+  for (const whenThrottled of ['repeat', 'back off'] as const) await add('start', { ...START, whenThrottled, timeout: 60_000 })
+
+  const here = new URL('.', import.meta.url)
+  writeFileSync(new URL('results.json', here), `${withShortArrays(JSON.stringify({ runs }, null, 2))}\n`)
+  writeFileSync(new URL('FLEET.md', here), report(runs))
+}
+
+async function run(load: Load, group: Run['group'], own: Partial<Settings>): Promise<Run> {
+  const startedAt = performance.now()
+  const { settings, figures, series } = await simulate(load, { ...BASE, ...own })
+  const { environments, mode, parameters, quota, duration } = settings
+  const { failedColdStarts, failedInvocations, beforeHandler, calls, staleInvocations } = figures
+  console.log(
+    `${environments} environments, ${mode}, ${parameters} parameters, ${quota.rate} calls/s, ${duration / MINUTE} min: ` +
+      `${failedColdStarts} cold starts and ${failedInvocations - failedColdStarts} other invocations failed, ${staleInvocations} got stale values, ` +
+      `longest wait ${beforeHandler.longest} ms, ${calls.allowed} calls and ${calls.throttled} throttled ` +
+      `(simulated in ${((performance.now() - startedAt) / 1000).toFixed(1)} s)`,
+  )
+  return { group, settings, figures, ...((group === 'hour' || group === 'plenty') && { series }) }
+}
+
+/** Arrays of numbers on one line each. */
+function withShortArrays(json: string): string {
+  return json.replace(/\[[\d,.\s-]+\]/g, (array) => array.replace(/\s+/g, ''))
+}
