@@ -17,8 +17,8 @@ export interface Entry {
   readonly contents?: string
 }
 
-export const FETCH_FLOOR = 'floor: three bare fetch calls'
-export const HTTPS_FLOOR = 'floor: three bare node:https calls'
+export const FETCH_FLOOR = 'floor over fetch'
+export const HTTPS_FLOOR = 'floor over node:https'
 export const DEFAULT = 'lambda-cache'
 export const WITH_HTTPS_FETCH = 'lambda-cache, httpsFetch'
 export const SDK = 'AWS SDK v3'

@@ -9,7 +9,7 @@ export interface BarChart {
   /** One bar each, from top to bottom; of several series the values are stacked in it. */
   readonly names: readonly string[]
   readonly series: readonly { readonly name: string; readonly values: readonly number[] }[]
-  /** The names of bars to set off from the others. */
+  /** The names of bars to set off from the others: in bold, and where there is one series in a colour of their own. */
   readonly highlighted?: readonly string[]
   /** Digits behind the point. @default 0 */
   readonly digits?: number
@@ -25,7 +25,7 @@ export interface LineChart {
   readonly series: readonly { readonly name: string; readonly points: readonly (readonly [x: number, y: number])[] }[]
 }
 
-/** The same distance in brightness from white and from GitHub's dark background, 4.3 : 1 at least. */
+/** The same distance in brightness from white and from GitHub's dark background, 4.2 : 1 at least. */
 const TEXT = '#787878'
 const GRID = '#78787840'
 const COLORS = ['#3f7fd0', '#b8701f', '#8a63d2', '#2f8f5b', '#c2517d', '#5b8a9a']
@@ -33,17 +33,21 @@ const HIGHLIGHT = '#c4622d'
 const FONT = { color: TEXT, fontFamily: 'system-ui, sans-serif', fontSize: 13 }
 const WIDTH = 840
 const BAR = 34
+/** Pixels that a character takes at most, in the widest of the fonts it may come to: nothing here can measure them. */
+const CHARACTER = 7.4
 
 export function barChart({ title, subtitle, unit, names, series, highlighted = [], digits = 0, logarithmic = false }: BarChart): string {
   const totals = names.map((_, index) => series.reduce((sum, { values }) => sum + values[index]!, 0))
   const last = series.length - 1
   const legend = series.length > 1
+  const left = 20 + CHARACTER * Math.max(...names.map(({ length }) => length))
+  const labels = names.map((value) => ({ value, textStyle: { fontWeight: highlighted.includes(value) ? 'bold' : 'normal' } }))
   return draw(names.length * BAR + 110, {
     ...heading(title, subtitle),
     ...(legend && { legend: { bottom: 0, textStyle: FONT } }),
-    grid: { left: 8, right: 90, top: 62, bottom: legend ? 30 : 8, containLabel: true },
+    grid: { left, right: 110, top: 62, bottom: legend ? 50 : 28 },
     xAxis: { type: logarithmic ? 'log' : 'value', ...(logarithmic && { min: 1 }), axisLabel: { ...FONT, fontSize: 11 }, splitLine: { lineStyle: { color: GRID } } },
-    yAxis: { type: 'category', inverse: true, data: [...names], axisLabel: FONT, axisTick: { show: false }, axisLine: { lineStyle: { color: GRID } } },
+    yAxis: { type: 'category', inverse: true, data: labels, axisLabel: FONT, axisTick: { show: false }, axisLine: { lineStyle: { color: GRID } } },
     series: series.map(({ name, values }, index) => ({
       type: 'bar',
       name,
@@ -66,7 +70,7 @@ export function lineChart({ title, subtitle, x, y, series }: LineChart): string 
   return draw(420, {
     ...heading(title, subtitle),
     legend: { bottom: 0, textStyle: FONT },
-    grid: { left: 40, right: 24, top: 76, bottom: 60, containLabel: true },
+    grid: { left: 90, right: 24, top: 76, bottom: 80 },
     xAxis: { type: 'value', name: x, nameLocation: 'middle', nameGap: 28, ...axis },
     yAxis: { type: 'value', name: y, nameLocation: 'middle', nameGap: 52, ...axis },
     series: series.map(({ name, points }, index) => ({

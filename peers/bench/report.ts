@@ -4,6 +4,8 @@ import { barChart, format } from './charts.js'
 import { sizeLimits } from './limits.js'
 import type { ColdStartRow, ColdStarts, DownloadRow, HandlerSize, Results, WarmRow } from './results.js'
 
+const OURS = [DEFAULT, WITH_HTTPS_FETCH]
+
 /** What is allowed: a budget, what was measured, and whether it keeps to it. */
 export interface Limit {
   readonly what: string
@@ -36,7 +38,7 @@ ${sizeTable(results.sizes)}
 
 A new process each time, ${coldStart.rounds} rounds: milliseconds to import the handler's bundle, and until its first invocation has its result, from a
 server with TLS on the same machine that takes ${coldStart.delay} ms to answer. The floors make the same three calls, unsigned, at once, with nothing else. The ratio is that of
-the times of import and first invocation in the same round, for what sends with \`fetch\` to the floor with \`fetch\`, for the others to that with \`node:https\`.
+the times of import and first invocation in the same round, for what sends with \`fetch\` to the floor over \`fetch\`, for the others to that over \`node:https\`.
 Memory is the process's RSS at the end.
 
 ${coldStart.nodes.map(coldStartSection).join('\n')}
@@ -64,7 +66,7 @@ ${downloadTable(largeObject.rows)}
 /** By file name. */
 export function charts(results: Results): Record<string, string> {
   const { sizes, coldStart, warm, largeObject } = results
-  const highlighted = [DEFAULT, WITH_HTTPS_FETCH]
+  const highlighted = OURS
   return {
     'size.svg': barChart({
       title: 'Size of the handler',
@@ -115,7 +117,7 @@ function coldStartLimits({ node, rows, moduleLoad }: ColdStarts): Limit[] {
       measured: `${ratio.toFixed(2)} ×`,
       kept: ratio <= most,
     }))
-  const peers = rows.filter(({ name }) => ![DEFAULT, WITH_HTTPS_FETCH, FETCH_FLOOR, HTTPS_FLOOR].includes(name))
+  const peers = rows.filter(({ name }) => ![...OURS, FETCH_FLOOR, HTTPS_FLOOR].includes(name))
   const fastest = peers.reduce((one, other) => (other.both < one.both ? other : one))
   const race = rows.filter(({ name }) => name === WITH_HTTPS_FETCH).map(({ name, both }) => ({
     what: `the same of ${name}, against the fastest peer, Node.js ${node}`,
@@ -198,6 +200,7 @@ function coldStartChart({ node, rows }: ColdStarts): string {
       { name: 'import', values: rows.map((row) => row.import) },
       { name: 'first invocation', values: rows.map(({ first }) => first) },
     ],
+    highlighted: OURS,
   })
 }
 

@@ -10,8 +10,8 @@ import { cpus, loadavg, release, tmpdir, totalmem, type } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { hasHttpsFetch } from './alternatives.js'
-import { lineChart } from './charts.js'
 import { measureColdStarts } from './cold-start.js'
+import { fleetCharts, type FleetRun } from './fleet-charts.js'
 import { measureLargeObject } from './large-object.js'
 import type { Bench } from './processes.js'
 import { charts, report } from './report.js'
@@ -75,15 +75,12 @@ function readPackage(file: string): unknown {
 function write(results: Results): void {
   const folder = new URL('charts/', peers)
   mkdirSync(folder, { recursive: true })
-  for (const [file, svg] of Object.entries({ ...charts(results), ...fleetChart() })) writeFileSync(new URL(file, folder), `${svg}\n`)
+  for (const [file, svg] of Object.entries({ ...charts(results), ...fleetCharts(readFleetRuns()) })) writeFileSync(new URL(file, folder), `${svg}\n`)
   writeFileSync(new URL('RESULTS.md', peers), report(results))
 }
 
 /** Of the fleet simulation, if there are results of it. */
-function fleetChart(): Record<string, string> {
+function readFleetRuns(): FleetRun[] {
   const file = new URL('fleet/results.json', peers)
-  if (!existsSync(file)) return {}
-  const { series } = JSON.parse(readFileSync(file, 'utf8')) as { series: { name: string; points: [number, number][] }[] }
-  const svg = lineChart({ title: 'Calls of a fleet', subtitle: 'calls per second to AWS', x: 'seconds', y: 'calls per second', series })
-  return { 'fleet.svg': svg }
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { runs: FleetRun[] }).runs : []
 }
