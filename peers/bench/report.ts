@@ -145,7 +145,9 @@ function largeObjectLimits({ largeObject: { megabytes, rows } }: Results): Limit
 
 function machineSection({ date, command, machine, versions }: Results): string {
   const { cpu, cores, memory, system, load } = machine
-  return `- ${cpu}, ${cores} cores, ${format(memory)} GiB, ${system}
+  // The bench itself keeps about one core busy, but not before it begins.
+  const isBusy = load.before > cores / 4
+  return `${isBusy ? '**The machine was busy with something else when this began: sizes hold, times and limits of time do not.**\n\n' : ''}- ${cpu}, ${cores} cores, ${format(memory)} GiB, ${system}
 - Load average of the minute before: ${load.before.toFixed(1)}, and at the end: ${load.after.toFixed(1)}
 - ${date}, \`${command}\`
 - ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', ')}

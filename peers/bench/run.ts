@@ -6,7 +6,7 @@
  *     npm run bench -- --report        writes RESULTS.md and the charts anew from results.json
  */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, loadavg, release, tmpdir, totalmem, type } from 'node:os'
+import { arch, cpus, loadavg, tmpdir, totalmem, type } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { hasHttpsFetch } from './alternatives.js'
@@ -46,7 +46,7 @@ async function measure(short: boolean): Promise<Results> {
     const warm = await step('warm invocation', () => measureWarm(bench))
     const largeObject = await step('large object', () => measureLargeObject(bench))
     const [after] = loadavg() as [number]
-    const machine = { cpu: cpus()[0]!.model, cores: cpus().length, memory: Math.round(totalmem() / 2 ** 30), system: `${type()} ${release()}`, load: { before, after } }
+    const machine = { cpu: cpus()[0]!.model, cores: cpus().length, memory: Math.round(totalmem() / 2 ** 30), system: `${type()} ${arch()}`, load: { before, after } }
     const command = `npm run bench${short ? ' -- --short' : ''}`
     return { date: new Date().toISOString().slice(0, 10), command, machine, versions: versions(), library, sizes, coldStart, warm, largeObject }
   } finally {

@@ -25,7 +25,7 @@ interface Warmth {
 }
 
 export async function measureWarm(bench: Bench): Promise<Results['warm']> {
-  const [rounds, invocations, turns] = bench.short ? [2, 20_000, 5] : [11, 100_000, 7]
+  const [rounds, invocations, turns] = bench.short ? [2, 20_000, 5] : [9, 50_000, 5]
   const server = await startServer(bench, { delay: 0, tls: true })
   try {
     const time = await prepare(bench, server, [invocations, turns])
