@@ -49,6 +49,7 @@ export const caches: readonly Alternative[] = [
 
 export const downloads: readonly Alternative[] = [
   { name: SDK, entry: { file: 'downloads/sdk.ts' }, over: 'https' },
+  { name: FETCH_FLOOR, entry: { file: 'downloads/floor-fetch.ts' }, over: 'fetch' },
   { name: DEFAULT, entry: { file: 'downloads/lambda-cache.ts' }, over: 'fetch' },
   ...whereThereIsHttpsFetch({ name: WITH_HTTPS_FETCH, entry: withHttpsFetch('downloads'), over: 'https' }),
 ]

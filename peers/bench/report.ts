@@ -55,8 +55,8 @@ lambda-cache with other numbers of values, of which the handler takes one:
 ${warmTable('values', warm.values)}
 ## Large object
 
-An object of ${largeObject.megabytes} MiB to disk, over plain HTTP, ${largeObject.rounds} rounds on Node.js ${largeObject.node}. The SDK's is \`pipeline(Body, createWriteStream(file))\`. Memory is
-the process's RSS at its peak, over what it was before. The ratio is that of the times in the same round.
+An object of ${largeObject.megabytes} MiB to disk, over plain HTTP, ${largeObject.rounds} rounds on Node.js ${largeObject.node}. The SDK's is \`pipeline(Body, createWriteStream(file))\`, and the
+floor the same with the body that \`fetch\` gives. Memory is the process's RSS at its peak, over what it was before. The ratio is that of the times in the same round.
 
 ${downloadTable(largeObject.rows)}
 ![Large object](charts/large-object.svg)
@@ -137,7 +137,7 @@ function warmLimits({ warm }: Results): Limit[] {
 function largeObjectLimits({ largeObject: { megabytes, rows } }: Results): Limit[] {
   const sdk = rows.find(({ name }) => name === SDK)!
   const most = Math.min(sdk.memory, 128)
-  return rows.filter((row) => row !== sdk).flatMap(({ name, ratio, memory }) => [
+  return rows.filter(({ name }) => OURS.includes(name)).flatMap(({ name, ratio, memory }) => [
     { what: `time for ${megabytes} MiB to disk, ${name}`, limit: "1.20 × the SDK's", measured: `${ratio.toFixed(2)} ×`, kept: ratio <= 1.2 },
     { what: `memory for that, ${name}`, limit: `${format(most)} MiB (no more than the SDK's, and 128 MiB at most)`, measured: `${format(memory)} MiB`, kept: memory <= most },
   ])
