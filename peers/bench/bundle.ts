@@ -7,6 +7,8 @@ import { build, type BuildOptions } from 'esbuild'
 import type { Alternative, Entry } from './alternatives.js'
 import type { Size } from './results.js'
 
+const REQUIRE = "import{createRequire}from'node:module';const require=createRequire(import.meta.url);"
+
 const here = dirname(fileURLToPath(import.meta.url))
 
 /** Writes an alternative's bundle, or a probe's, and returns its path. */
@@ -36,7 +38,7 @@ export async function bundle({ file, contents }: Entry, format: 'esm' | 'cjs' = 
   const code = await outputOf(options)
   // CommonJS within an ES module needs a `require`: everyone who bundles such a thing for Lambda adds this line.
   const needsRequire = format === 'esm' && code.includes('Dynamic require of')
-  return needsRequire ? outputOf({ ...options, banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" } }) : code
+  return needsRequire ? outputOf({ ...options, banner: { js: REQUIRE } }) : code
 }
 
 export function weigh(code: string): Size {

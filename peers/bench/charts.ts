@@ -46,7 +46,11 @@ export function barChart({ title, subtitle, unit, names, series, highlighted = [
     ...heading(title, subtitle),
     ...(legend && { legend: { bottom: 0, textStyle: FONT } }),
     grid: { left, right: 110, top: 62, bottom: legend ? 50 : 28 },
-    xAxis: { type: logarithmic ? 'log' : 'value', ...(logarithmic && { min: 1 }), axisLabel: { ...FONT, fontSize: 11 }, splitLine: { lineStyle: { color: GRID } } },
+    xAxis: {
+      ...(logarithmic ? { type: 'log', min: 1 } : { type: 'value' }),
+      axisLabel: { ...FONT, fontSize: 11 },
+      splitLine: { lineStyle: { color: GRID } },
+    },
     yAxis: { type: 'category', inverse: true, data: labels, axisLabel: FONT, axisTick: { show: false }, axisLine: { lineStyle: { color: GRID } } },
     series: series.map(({ name, values }, index) => ({
       type: 'bar',

@@ -36,7 +36,13 @@ export async function startServer({ folder }: Bench, { delay, tls }: { delay: nu
 }
 
 /** Runs a probe, and gives what it prints. */
-export async function probe<T>(node: string, probeBundle: string, args: readonly (string | number)[], { url, certificate }: Server, home: string): Promise<T> {
+export async function probe<T>(
+  node: string,
+  probeBundle: string,
+  args: readonly (string | number)[],
+  { url, certificate }: Server,
+  home: string,
+): Promise<T> {
   const env = environment(url, certificate, home)
   const { stdout } = await run(node, [probeBundle, ...args.map(String)], { env })
   return JSON.parse(stdout) as T

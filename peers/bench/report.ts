@@ -4,6 +4,7 @@ import { barChart, format } from './charts.js'
 import { sizeLimits } from './limits.js'
 import type { ColdStartRow, ColdStarts, DownloadRow, HandlerSize, Results, WarmRow } from './results.js'
 
+const BUSY = '**The machine was busy with something else when this began: sizes hold, times and limits of time do not.**\n\n'
 const OURS = [DEFAULT, WITH_HTTPS_FETCH]
 
 /** What is allowed: a budget, what was measured, and whether it keeps to it. */
@@ -125,13 +126,23 @@ function coldStartLimits({ node, rows, moduleLoad }: ColdStarts): Limit[] {
     measured: `${format(both, 1)} ms`,
     kept: both < fastest.both,
   }))
-  const load = { what: `import of lambda-cache over an empty module, Node.js ${node}`, limit: '6.0 ms', measured: `${format(moduleLoad.difference, 1)} ms`, kept: moduleLoad.difference <= 6 }
+  const load = {
+    what: `import of lambda-cache over an empty module, Node.js ${node}`,
+    limit: '6.0 ms',
+    measured: `${format(moduleLoad.difference, 1)} ms`,
+    kept: moduleLoad.difference <= 6,
+  }
   return [...ratioTo(DEFAULT, 1.1, FETCH_FLOOR), ...ratioTo(WITH_HTTPS_FETCH, 1.15, HTTPS_FLOOR), ...race, load]
 }
 
 function warmLimits({ warm }: Results): Limit[] {
   const rows = warm.rows.filter(({ name }) => name === DEFAULT)
-  return rows.map(({ over }) => ({ what: 'warm invocation with four values over the bare handler', limit: '500 ns', measured: `${format(over)} ns`, kept: over <= 500 }))
+  return rows.map(({ over }) => ({
+    what: 'warm invocation with four values over the bare handler',
+    limit: '500 ns',
+    measured: `${format(over)} ns`,
+    kept: over <= 500,
+  }))
 }
 
 function largeObjectLimits({ largeObject: { megabytes, rows } }: Results): Limit[] {
@@ -139,7 +150,12 @@ function largeObjectLimits({ largeObject: { megabytes, rows } }: Results): Limit
   const most = Math.min(sdk.memory, 128)
   return rows.filter(({ name }) => OURS.includes(name)).flatMap(({ name, ratio, memory }) => [
     { what: `time for ${megabytes} MiB to disk, ${name}`, limit: "1.20 × the SDK's", measured: `${ratio.toFixed(2)} ×`, kept: ratio <= 1.2 },
-    { what: `memory for that, ${name}`, limit: `${format(most)} MiB (no more than the SDK's, and 128 MiB at most)`, measured: `${format(memory)} MiB`, kept: memory <= most },
+    {
+      what: `memory for that, ${name}`,
+      limit: `${format(most)} MiB (no more than the SDK's, and 128 MiB at most)`,
+      measured: `${format(memory)} MiB`,
+      kept: memory <= most,
+    },
   ])
 }
 
@@ -147,7 +163,7 @@ function machineSection({ date, command, machine, versions }: Results): string {
   const { cpu, cores, memory, system, load } = machine
   // The bench itself keeps about one core busy, but not before it begins.
   const isBusy = load.before > cores / 4
-  return `${isBusy ? '**The machine was busy with something else when this began: sizes hold, times and limits of time do not.**\n\n' : ''}- ${cpu}, ${cores} cores, ${format(memory)} GiB, ${system}
+  return `${isBusy ? BUSY : ''}- ${cpu}, ${cores} cores, ${format(memory)} GiB, ${system}
 - Load average of the minute before: ${load.before.toFixed(1)}, and at the end: ${load.after.toFixed(1)}
 - ${date}, \`${command}\`
 - ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', ')}
@@ -164,7 +180,12 @@ function limitsTable(results: Results): string {
 function sizeTable(sizes: readonly HandlerSize[]): string {
   return table(
     ['handler with', 'minified', 'gzipped', 'gzipped, without the SDK'],
-    sizes.map(({ name, bundled, sdkExternal }) => [name, format(bundled.minified), format(bundled.gzipped), sdkExternal ? format(sdkExternal.gzipped) : '']),
+    sizes.map(({ name, bundled, sdkExternal }) => [
+      name,
+      format(bundled.minified),
+      format(bundled.gzipped),
+      sdkExternal ? format(sdkExternal.gzipped) : '',
+    ]),
   )
 }
 

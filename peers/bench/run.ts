@@ -46,7 +46,13 @@ async function measure(short: boolean): Promise<Results> {
     const warm = await step('warm invocation', () => measureWarm(bench))
     const largeObject = await step('large object', () => measureLargeObject(bench))
     const [after] = loadavg() as [number]
-    const machine = { cpu: cpus()[0]!.model, cores: cpus().length, memory: Math.round(totalmem() / 2 ** 30), system: `${type()} ${arch()}`, load: { before, after } }
+    const machine = {
+      cpu: cpus()[0]!.model,
+      cores: cpus().length,
+      memory: Math.round(totalmem() / 2 ** 30),
+      system: `${type()} ${arch()}`,
+      load: { before, after },
+    }
     const command = `npm run bench${short ? ' -- --short' : ''}`
     return { date: new Date().toISOString().slice(0, 10), command, machine, versions: versions(), library, sizes, coldStart, warm, largeObject }
   } finally {

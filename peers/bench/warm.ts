@@ -40,7 +40,9 @@ export async function measureWarm(bench: Bench): Promise<Results['warm']> {
   }
 }
 
-async function prepare(bench: Bench, server: Server, counts: readonly number[]): Promise<(alternative: Alternative, bare: Alternative) => Promise<Warmth>> {
+type Time = (alternative: Alternative, bare: Alternative) => Promise<Warmth>
+
+async function prepare(bench: Bench, server: Server, counts: readonly number[]): Promise<Time> {
   const home = makeHome(bench)
   const probeBundle = await writeBundle(bench.folder, { entry: { file: 'probes/warm.ts' } })
   const bundles = new Map<string, string>()
