@@ -1,0 +1,18 @@
+/** What people write themselves: values in a Map, each with the time until which it holds. Over the floor's calls. */
+import { handler as load } from './floor-fetch.js'
+import { type Data, MAX_AGE } from './job.js'
+
+const cache = new Map<string, { readonly value: unknown; readonly expiresAt: number }>()
+
+export async function handler(): Promise<Data> {
+  const [level, queue, conn_string, flags] = await Promise.all([read('level'), read('queue'), read('conn_string'), read('flags')])
+  return { level, queue, conn_string, flags }
+}
+
+async function read<K extends keyof Data>(name: K): Promise<Data[K]> {
+  const entry = cache.get(name)
+  if (entry && Date.now() < entry.expiresAt) return entry.value as Data[K]
+  const { [name]: value } = await load()
+  cache.set(name, { value, expiresAt: Date.now() + MAX_AGE * 1000 })
+  return value
+}

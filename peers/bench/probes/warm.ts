@@ -1,0 +1,32 @@
+/**
+ * Warm invocations, in a process of their own: prints the nanoseconds that an invocation takes over one of the bare handler.
+ * Both run in turn, so that a slow moment of the machine meets both.
+ */
+import { median } from '../statistics.js'
+
+const [bundle = '', bareBundle = '', invocations = '', turns = ''] = process.argv.slice(2)
+
+type Handler = (event: object, context: object) => Promise<unknown>
+
+const { handler } = (await import(bundle)) as { handler: Handler }
+const { handler: bare } = (await import(bareBundle)) as { handler: Handler }
+
+const base: number[] = []
+const over: number[] = []
+for (let turn = 0; turn < Number(turns); turn += 1) {
+  base.push(await time(bare))
+  over.push((await time(handler)) - base.at(-1)!)
+}
+process.stdout.write(JSON.stringify({ base: median(base), over: median(over) }))
+process.exit()
+
+async function time(measured: Handler): Promise<number> {
+  const begin = process.hrtime.bigint()
+  for (let count = 0; count < Number(invocations); count += 1) await measured({}, makeContext())
+  return Number(process.hrtime.bigint() - begin) / Number(invocations)
+}
+
+/** A new one for each invocation, as Lambda makes it. */
+function makeContext(): object {
+  return { functionName: 'bench', awsRequestId: 'warm', getRemainingTimeInMillis: () => 30_000 }
+}

@@ -1,0 +1,105 @@
+/** What the bench measures: results.json, from which the report and the charts are made. */
+
+export interface Results {
+  readonly date: string
+  readonly command: string
+  readonly machine: Machine
+  /** By name of package or program. */
+  readonly versions: Readonly<Record<string, string>>
+  readonly library: LibrarySize
+  readonly sizes: readonly HandlerSize[]
+  readonly coldStart: { readonly rounds: number; readonly delay: number; readonly nodes: readonly ColdStarts[] }
+  readonly warm: Warm
+  readonly largeObject: { readonly node: string; readonly rounds: number; readonly megabytes: number; readonly rows: readonly DownloadRow[] }
+}
+
+export interface Machine {
+  readonly cpu: string
+  readonly cores: number
+  /** GiB. */
+  readonly memory: number
+  readonly system: string
+  /** Processes that wanted a core in the minute before and in the last minute of the run. */
+  readonly load: { readonly before: number; readonly after: number }
+}
+
+export interface Size {
+  /** Bytes. */
+  readonly minified: number
+  readonly gzipped: number
+}
+
+/** lambda-cache.ts alone. */
+export interface LibrarySize {
+  /** All of it. */
+  readonly whole: Size
+  /** What a bundler leaves for those who do not import `httpsFetch`; undefined where there is none. */
+  readonly withoutHttpsFetch: Size | undefined
+}
+
+export interface HandlerSize {
+  readonly name: string
+  /** With everything in the bundle. */
+  readonly bundled: Size
+  /** With `@aws-sdk/*` left to the runtime; undefined where nothing of it is used. */
+  readonly sdkExternal: Size | undefined
+}
+
+/** One cold start: milliseconds, and for memory MiB of RSS at the end. */
+export interface ColdStart {
+  readonly import: number
+  readonly first: number
+  /** Import and first invocation together. */
+  readonly both: number
+  /** User and system time of the process over both. */
+  readonly cpu: number
+  readonly memory: number
+}
+
+/** Medians. */
+export interface ColdStartRow extends ColdStart {
+  readonly name: string
+  /** What it sends with: the floor it is compared with. */
+  readonly over: 'fetch' | 'https'
+  /** Import and first invocation, as a multiple of the floor in the same round. */
+  readonly ratio: number
+}
+
+export interface ColdStarts {
+  readonly node: string
+  readonly rows: readonly ColdStartRow[]
+  /** Milliseconds to import lambda-cache alone, to import an empty module, and the difference, as medians. */
+  readonly moduleLoad: { readonly library: number; readonly empty: number; readonly difference: number }
+}
+
+export interface Warm {
+  readonly node: string
+  readonly rounds: number
+  readonly invocations: number
+  /** Four values each. */
+  readonly rows: readonly WarmRow[]
+  /** lambda-cache with that many values. */
+  readonly values: readonly WarmRow[]
+}
+
+export interface WarmRow {
+  readonly name: string
+  /** Nanoseconds per invocation of the bare handler, in the same processes. */
+  readonly base: number
+  /** Nanoseconds per invocation over the bare handler: median of the rounds, lowest and highest. */
+  readonly over: number
+  readonly lowest: number
+  readonly highest: number
+}
+
+/** Medians. */
+export interface DownloadRow {
+  readonly name: string
+  readonly seconds: number
+  /** MB (1,000,000 bytes) per second. */
+  readonly rate: number
+  /** MiB of RSS at the peak, over what it was before. */
+  readonly memory: number
+  /** Time, as a multiple of the SDK's in the same round. */
+  readonly ratio: number
+}
