@@ -23,7 +23,7 @@ import { inspect, promisify } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
-import { gzipSync } from 'node:zlib'
+import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib'
 import type { Context, Handler } from 'aws-lambda'
 import { buildSync, transformSync } from 'esbuild'
 import { type LocalAws, type LocalRequest, type Seed, startLocalAws } from './examples/local-aws.js'
@@ -1909,6 +1909,13 @@ describe('httpsFetch', () => {
       assert.deepEqual(['x-once', 'X-TWICE', 'etag', 'x-none', 'constructor'].map((name) => headers.get(name)), ['one', 'one, two', '"a", "b"', null, null])
     })
 
+    for (const [encoding, pack] of [['gzip', gzipSync], ['deflate', deflateSync], ['br', brotliCompressSync], ['utf-8', Buffer.from], ['identity', Buffer.from]] as const) {
+      test(`takes off a content-encoding: ${encoding}`, async () => {
+        const url = await serve((_, response) => response.writeHead(200, { 'content-encoding': encoding }).end(pack('text')))
+        assert.equal(await (await send(url)).text(), 'text')
+      })
+    }
+
     test('gives the body as text, as JSON and piece by piece', async () => {
       const url = await serve((_, response) => {
         response.write('\ufeff{"text":"\u{1f680}')
@@ -3391,7 +3398,7 @@ describe('refreshOn', () => {
     aws.say('never')
     const result = handler({}, contextWith(1000))
     const outcome = assert.rejects(result, OutOfDate)
-    await until(() => aws.sent.length === 2)
+    await until(() => aws.sent.length === 3)
     await advance(800)
     assert.equal(await isSettled(result), true)
     await outcome

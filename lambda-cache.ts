@@ -1055,9 +1055,8 @@ async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
 // ---- Fetch over node:https ----
 
 /**
- * The part of `fetch` that is used here, over `node:https`, which loads faster than what Node's own takes. Other than that one it
- * decompresses nothing: an S3 object that is stored with a content-encoding comes as it is stored. Connections are those of Node's
- * global agents, which keep them alive.
+ * The part of `fetch` that is used here, over `node:https`, which loads faster than what Node's own takes.
+ * Connections are those of Node's global agents, which keep them alive.
  *
  * @example
  * export const handler = withCache(async (event: Order, context) => charge(event, context.api_key), { secrets: ['/prod/api_key'], fetch: httpsFetch })
@@ -1069,7 +1068,7 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
     const closed = (): void => reject(Object.assign(new Error('closed'), { code: 'ECONNRESET' }))
     request(url, init).on('response', resolve).on('error', reject).on('close', closed).end(init.body)
   })
-  const body = untilAborted(response, init.signal)
+  const body = untilAborted(await decoded(response), init.signal)
   const text = async (): Promise<string> => new TextDecoder().decode(await readAll(body))
   return {
     status: response.statusCode!,
@@ -1078,6 +1077,16 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
     text,
     json: async () => JSON.parse(await text()),
   }
+}
+
+/** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
+async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
+  const encoding = response.headers['content-encoding']
+  if (!encoding || response.statusCode !== 200) return response
+  const { createBrotliDecompress: br, createUnzip: gzip } = await import('node:zlib')
+  const { pipeline } = await import('node:stream')
+  const decoder = new Map([['br', br], ['gzip', gzip], ['deflate', gzip]]).get(encoding)
+  return decoder ? pipeline(response, decoder(), () => {}) : response
 }
 
 /** Node throws away what has come of an aborted response and has not been read, and then it may end as if that had been all. */

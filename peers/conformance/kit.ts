@@ -5,7 +5,7 @@ import { afterEach, beforeEach } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import type { SSMClientConfig } from '@aws-sdk/client-ssm'
-import { clearCache, LambdaCacheError, type Fetch } from '../../lambda-cache.js'
+import { clearCache, httpsFetch, LambdaCacheError, type Fetch } from '../../lambda-cache.js'
 
 export const REGION = 'eu-west-1'
 
@@ -17,7 +17,7 @@ export const CREDENTIALS = {
 }
 
 /** Every way in which the library can make its calls. */
-export const FETCHES: Readonly<Record<string, Fetch>> = { fetch }
+export const FETCHES: Readonly<Record<string, Fetch>> = { fetch, httpsFetch }
 
 /** Options of each client of the SDK: one attempt, and nothing from the files of whoever runs the tests. */
 export const SDK_OPTIONS = { region: REGION, credentials: CREDENTIALS, maxAttempts: 1 } satisfies SSMClientConfig & S3ClientConfig
