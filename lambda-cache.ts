@@ -347,13 +347,15 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
   let reading: Reading | undefined
 
   // The runtime counts parameters, and takes a third one for a callback.
-  async function cached(event: E, second: unknown, ...[third]: unknown[]): Promise<unknown> {
+  async function cached(event: E, second: unknown): Promise<unknown> {
     // A handler that streams is called with (event, responseStream, context); the others may have a callback in third place.
+    const third: unknown = arguments[2]
     const streams = !!third && typeof third === 'object'
     const context = Object(streams ? third : second)
     const run = (): unknown => {
       provide(context, reading!)
-      return (handler as (...args: unknown[]) => unknown)(...(streams ? [event, second, context] : [event, context]))
+      const call = handler as (...args: unknown[]) => unknown
+      return streams ? call(event, second, context) : call(event, context)
     }
     const ahead: Promise<unknown>[] = []
     try {
@@ -785,8 +787,7 @@ interface Batch {
   readonly key: string
   readonly fetch: Fetch
   readonly names: Set<string>
-  readonly found: Promise<Map<string, unknown>>
-  readonly jitter: number
+  readonly found: Promise<Map<string, Loaded>>
 }
 
 /** Those that still take names: until the end of the tick. */
@@ -805,30 +806,32 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
       openBatches = []
       return getParameters(call, names)
     })
-    openBatches.push((batch = { key, fetch, names, found, jitter: Math.random() }))
+    openBatches.push((batch = { key, fetch, names, found }))
   }
-  const { names, found, jitter } = batch
+  const { names, found } = batch
   names.add(id)
-  const values = await found.catch((error: unknown) => {
+  const answers = await found.catch((error: unknown) => {
     // It refuses all ten for one that is malformed or not allowed: then each is asked for alone.
     if (names.size < 2 || isPassing(error)) throw error
     return getParameters(call, [id])
   })
-  const value = values.get(id)
-  if (typeof value !== 'string') throw value
-  return { value, jitter }
+  // Throws where AWS has left the name out.
+  const { ...loaded } = answers.get(id)!
+  return loaded
 }
 
 /** API: GetParameters. */
-async function getParameters(call: Call, names: Iterable<string>): Promise<Map<string, unknown>> {
-  const found = new Map<string, unknown>()
+async function getParameters(call: Call, names: Iterable<string>): Promise<Map<string, Loaded>> {
+  const found = new Map<string, Loaded>()
   const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
+  const jitter = Math.random()
   for (const { Name, ARN, Selector = '', Value } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     const selector = Selector.replace(/^:?(?=.)/, ':')
-    found.set(Name + selector, Value).set(ARN + selector, Value)
+    const loaded = { value: Value.toString(), jitter }
+    found.set(Name + selector, loaded).set(ARN + selector, loaded)
   }
-  for (const name of InvalidParameters) found.set(name, new LambdaCacheError('no such parameter', { code: 'ParameterNotFound' }))
+  for (const name of InvalidParameters) found.set(name, { missing: new LambdaCacheError('no such parameter', { code: 'ParameterNotFound' }) })
   return found
 }
 
