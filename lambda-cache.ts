@@ -547,7 +547,7 @@ const RESERVED_NAMES =
   /^(awsRequestId|callbackWaitsForEmptyEventLoop|clientContext|done|fail|functionName|functionVersion|getRemainingTimeInMillis|identity|invokedFunctionArn|logGroupName|logStreamName|memoryLimitInMB|succeed|tenantId|__proto__|constructor|prototype)$/
 
 /** ARNs and directory buckets are left out: they have endpoints and signatures of their own. */
-const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/([^\p{Surrogate}]+)$/u
+const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/(.+)$/s
 
 function toEntries(options: Options): Entry[] {
   const defaults = checked(options, { ...DEFAULTS, ssm: ARRAY, secrets: ARRAY, s3: ARRAY, custom: ARRAY, refreshOn: FUNCTION })
@@ -697,7 +697,7 @@ async function answerFor(entry: Entry, id: string, reading: OneReading): Promise
   const { answer, refreshing } = slot
   const isYoungerThan = (seconds: number): boolean => Date.now() - slot.answer?.arrivedAt! < seconds * 1000 && ('value' in slot.answer! || 'default' in options)
   const isUsable = (): boolean => isYoungerThan(maxAge + staleIfError)
-  const nothing = (): undefined => {}
+  const nothing = (): void => {}
   if (answer && !reading.forced && isYoungerThan(maxAge)) {
     if (ahead && Date.now() >= dueAt(answer, maxAge)) {
       // One attempt, beside the handler. If it fails, nothing happens: the value is still good.
@@ -732,7 +732,7 @@ function slotOf(key: unknown): Slot {
 }
 
 /** One at a time. */
-function refresh(slot: Slot, bring: () => Promise<Loaded | undefined>): Promise<Answer | undefined> {
+function refresh(slot: Slot, bring: () => Promise<Loaded | void>): Promise<Answer | undefined> {
   return (slot.refreshing ??= bring()
     .catch((error: LambdaCacheError): Loaded => {
       // That there is no such thing is an answer too, for those who have a default.
@@ -1093,7 +1093,7 @@ async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Ar
 }
 
 /** Node throws away what has come of an aborted response and has not been read, and then it may end as if that had been all. */
-async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
   yield* body
   signal.throwIfAborted()
 }

@@ -101,11 +101,11 @@ export function charts(results: Results): Record<string, string> {
 
 /** The budgets, against what was measured. */
 export function limits(results: Results): Limit[] {
-  const sizes = sizeLimits(results.library).map(({ what, bytes, limit }) => ({
+  const sizes = sizeLimits(results.library).map(({ what, bytes, budget }) => ({
     what: `size of ${what}, minified and gzipped`,
-    limit: `${format(limit)} bytes`,
+    limit: `${format(budget)} bytes`,
     measured: `${format(bytes)} bytes`,
-    kept: bytes <= limit,
+    kept: bytes <= budget,
   }))
   return [...sizes, ...results.coldStart.nodes.flatMap(coldStartLimits), ...warmLimits(results), ...largeObjectLimits(results)]
 }
