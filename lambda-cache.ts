@@ -552,9 +552,10 @@ const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/(.+)$/s
 function toEntries(options: Options): Entry[] {
   const defaults = checked(options, { ...DEFAULTS, ssm: ARRAY, secrets: ARRAY, s3: ARRAY, custom: ARRAY, refreshOn: FUNCTION })
   const entries = Object.entries(defaults).flatMap(([source, own]) => (Array.isArray(own) ? own.map((entry) => toEntry(source as Source, entry, defaults)) : []))
-  const names = entries.map(({ as }) => as)
-  const refused = names.find((name, index) => RESERVED_NAMES.test(name) || names.indexOf(name) < index)
-  if (refused) refuse('as', 'a name that is not taken', refused)
+  const names = new Set<string>()
+  for (const { as } of entries) {
+    if (RESERVED_NAMES.test(as) || names.size === names.add(as).size) refuse('as', 'a name that is not taken', as)
+  }
   return entries
 }
 

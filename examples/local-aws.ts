@@ -691,7 +691,9 @@ if (isProgram()) {
 
 function isProgram(): boolean {
   try {
-    return realpathSync(process.argv[1] ?? '') === realpathSync(fileURLToPath(import.meta.url))
+    const file = realpathSync(fileURLToPath(import.meta.url))
+    // A bundle of something else may hold this, too.
+    return file.includes('local-aws') && file === realpathSync(process.argv[1] ?? '')
   } catch {
     return false
   }
