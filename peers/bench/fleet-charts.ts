@@ -9,7 +9,7 @@ export interface FleetRun {
   readonly series?: { readonly allowed: readonly number[]; readonly throttled: readonly number[] }
 }
 
-const MODE_NAMES: Readonly<Record<string, string>> = { ahead: 'as built', fixed: 'fixed expiry', together: 'one point for each answer' }
+const MODE_NAMES: Readonly<Record<string, string>> = { ahead: 'as built', fixed: 'fixed expiry' }
 /** Seconds that a point of a line stands for. */
 const STEP = 5
 

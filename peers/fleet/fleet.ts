@@ -29,11 +29,8 @@ export interface Settings extends SsmSettings {
   readonly seed: number
 }
 
-/**
- * `ahead`: as built. `fixed`: the point of the refresh ahead is at 100 % of `maxAge`, so that values expire and are then waited for.
- * `together`: as built, except that the parameters of one answer have the same point.
- */
-export type Mode = 'ahead' | 'fixed' | 'together'
+/** `ahead`: as built. `fixed`: the point of the refresh ahead is at 100 % of `maxAge`, so that values expire and are then waited for. */
+export type Mode = 'ahead' | 'fixed'
 
 /**
  * `throw`: nothing. `repeat`: it calls the cache again, until its timeout is near. `back off`: the same after a pause, a random time
@@ -72,6 +69,8 @@ export interface Figures {
 export interface Calls {
   readonly allowed: number
   readonly throttled: number
+  /** Those that asked for some of the parameters and not for all. */
+  readonly partial: number
   /** Calls in a second, over all of them, and after the start is over where it comes to that. */
   readonly all: Rate
   readonly steady: (Rate & { readonly throttled: number; readonly perEnvironmentAndMaxAge: number }) | null
@@ -93,8 +92,6 @@ interface Environment {
   readonly handler: (event: object, context: Context) => Promise<void>
   readonly known: Map<string, Known>
   lastStatus: number
-  /** What `Math.random` gives to all parameters of one answer. */
-  drawn: number
   calls: number
   invocations: number
   /** When the invocation under way began. */
@@ -135,6 +132,7 @@ interface Fleet {
   staleInvocations: number
   agedWhileWaiting: number
   oldestValue: number
+  partialCalls: number
   warnings: number
   /** What must not happen. */
   readonly defects: Map<string, number>
@@ -165,6 +163,7 @@ export async function simulate(load: Load, settings: Settings): Promise<Result> 
     staleInvocations: 0,
     agedWhileWaiting: 0,
     oldestValue: 0,
+    partialCalls: 0,
     warnings: 0,
     defects: new Map(),
   }
@@ -183,24 +182,25 @@ export async function simulate(load: Load, settings: Settings): Promise<Result> 
 
 function createEnvironment(fleet: Fleet, load: Load, random: () => number): Environment {
   const { settings, clock, ssm } = fleet
+  const names = parameterNames(settings)
   const warn = (): void => void (fleet.warnings += 1)
   const { withCache, LambdaCacheError: CacheError } = load(clock, () => drawFor(settings.mode, environment, random), warn)
-  const onCall = (): void => {
+  const onCall = (asked: readonly string[]): void => {
     environment.calls += 1
+    if (asked.length < names.length) fleet.partialCalls += 1
     // Lambda freezes an environment between invocations: a call that is under way then is lost.
     if (environment.startedAt === undefined) note(fleet, 'a call outside of an invocation')
+    checkAges(fleet, environment, asked)
   }
-  const onAnswer = ({ status, names, answeredAt }: Answered): void => {
+  const onAnswer = ({ status, names: asked, answeredAt }: Answered): void => {
     environment.lastStatus = status
-    environment.drawn = random()
     if (environment.startedAt === undefined) note(fleet, 'an answer outside of an invocation')
-    for (const name of names) {
+    for (const name of asked) {
       const { answers } = environment.known.get(name) ?? { answers: [] }
       const arrived = status === 200 ? [{ value: ssm.valueAt(name, answeredAt), arrivedAt: clock.now }] : []
       environment.known.set(name, { answers: [...arrived, ...answers].slice(0, 2), lastStatus: status })
     }
   }
-  const names = parameterNames(settings)
   const cached = withCache(
     async (_event: object, context: Context) => {
       environment.handlerAt = clock.now
@@ -225,7 +225,6 @@ function createEnvironment(fleet: Fleet, load: Load, random: () => number): Envi
     },
     known: new Map(),
     lastStatus: 0,
-    drawn: 0,
     calls: 0,
     invocations: 0,
     startedAt: undefined,
@@ -239,11 +238,10 @@ function createEnvironment(fleet: Fleet, load: Load, random: () => number): Envi
 
 /**
  * The library draws the point of the refresh ahead when an answer has come, and the pause before the next attempt when it was throttled.
- * Only the former is what the modes differ in: pauses are random in all of them.
+ * Only the former is what the modes differ in: pauses are random in both.
  */
-function drawFor(mode: Mode, { lastStatus, drawn }: Environment, random: () => number): number {
-  if (mode === 'ahead' || lastStatus !== 200) return random()
-  return mode === 'fixed' ? 0.99999999 : drawn
+function drawFor(mode: Mode, { lastStatus }: Environment, random: () => number): number {
+  return mode === 'fixed' && lastStatus === 200 ? 0.99999999 : random()
 }
 
 async function invoke(fleet: Fleet, environment: Environment): Promise<void> {
@@ -273,6 +271,14 @@ async function invoke(fleet: Fleet, environment: Environment): Promise<void> {
   // One invocation at a time: the next one waits for this.
   const next = Math.max(clock.now + 1, startedAt + least + Math.floor(random() * (most - least + 1)))
   if (next < settings.duration) clock.at(next, () => void invoke(fleet, environment))
+}
+
+/** That nothing is asked for before the mode's first point of a refresh ahead. */
+function checkAges(fleet: Fleet, { known }: Environment, asked: readonly string[]): void {
+  const { clock, settings } = fleet
+  const least = settings.maxAge * (settings.mode === 'fixed' ? 1000 : 800)
+  const ages = asked.flatMap((name) => known.get(name)?.answers[0] ?? []).map(({ arrivedAt }) => clock.now - arrivedAt)
+  if (ages.some((age) => age < least)) note(fleet, `a call for a value younger than ${least} ms`)
 }
 
 /** That the handler is given what SSM answered last, and nothing that is too old. */
@@ -332,6 +338,7 @@ function figuresOf(fleet: Fleet): Figures {
     calls: {
       allowed: sum(ssm.series.allowed),
       throttled: sum(ssm.series.throttled),
+      partial: fleet.partialCalls,
       all: rateOf(total),
       steady:
         steady.length === 0

@@ -7,13 +7,13 @@ import { report } from './report.js'
 import type { Series } from './ssm.js'
 
 export interface Run {
-  readonly group: 'hour' | 'smaller' | 'plenty' | 'parameters' | 'start'
+  readonly group: 'hour' | 'plenty' | 'parameters' | 'start' | 'spread' | 'repeated'
   readonly settings: Settings
   readonly figures: Figures
   readonly series?: Series
 }
 
-const MODES: readonly Mode[] = ['ahead', 'fixed', 'together']
+const MODES: readonly Mode[] = ['ahead', 'fixed']
 const MINUTE = 60_000
 
 const BASE: Settings = {
@@ -36,6 +36,9 @@ const BASE: Settings = {
 }
 const PLENTY = { rate: 10_000, burst: 10_000 }
 const START: Partial<Settings> = { duration: MINUTE, interval: [750, 1250] }
+/** Of the starts: environments, and calls in a second. */
+const SIZES = [100, 300, 1000, 2000]
+const RATES = [40, 100, 400, 1000]
 
 const { values: flags } = parseArgs({ options: { short: { type: 'boolean', default: false } } })
 // Thousands of expected errors would each carry a stack.
@@ -53,15 +56,14 @@ async function runAll(load: Load): Promise<void> {
   const add = async (group: Run['group'], settings: Partial<Settings>): Promise<void> => void runs.push(await run(load, group, settings))
 
   for (const mode of MODES) await add('hour', { mode })
-  for (const environments of [100, 300]) for (const mode of MODES) await add('smaller', { environments, mode, duration: 20 * MINUTE })
   for (const mode of MODES) await add('plenty', { mode, quota: PLENTY, duration: 6 * MINUTE, steadyFrom: 30 })
-  for (const parameters of [1, 2, 5, 10]) {
-    for (const mode of ['ahead', 'together'] as const) await add('parameters', { mode, parameters, environments: 100, quota: PLENTY, duration: 10 * MINUTE })
+  for (const parameters of [1, 2, 5, 10]) await add('parameters', { parameters, environments: 100, quota: PLENTY, duration: 10 * MINUTE })
+  for (const environments of SIZES) {
+    // As long as it takes for all to get their values.
+    for (const rate of RATES) await add('start', { ...START, environments, quota: { rate, burst: rate }, duration: 10_000 + Math.ceil(environments / rate) * 2000 })
   }
-  await add('start', START)
-  for (const startsWithin of [10_000, 30_000]) await add('start', { ...START, startsWithin })
-  for (const rate of [100, 200, 400, 1000]) await add('start', { ...START, quota: { rate, burst: rate } })
-  for (const whenThrottled of ['repeat', 'back off'] as const) await add('start', { ...START, whenThrottled, timeout: 60_000 })
+  for (const startsWithin of [10_000, 30_000]) await add('spread', { ...START, startsWithin })
+  for (const whenThrottled of ['repeat', 'back off'] as const) await add('repeated', { ...START, whenThrottled, timeout: 60_000 })
 
   const here = new URL('.', import.meta.url)
   writeFileSync(new URL('results.json', here), `${withShortArrays(JSON.stringify({ runs }, null, 2))}\n`)
@@ -74,7 +76,7 @@ async function run(load: Load, group: Run['group'], own: Partial<Settings>): Pro
   const { environments, mode, parameters, quota, duration } = settings
   const { failedColdStarts, failedInvocations, beforeHandler, calls, staleInvocations } = figures
   console.log(
-    `${environments} environments, ${mode}, ${parameters} parameters, ${quota.rate} calls/s, ${duration / MINUTE} min: ` +
+    `${environments} environments, ${mode}, ${parameters} parameters, ${quota.rate} calls/s, ${duration / 1000} s: ` +
       `${failedColdStarts} cold starts and ${failedInvocations - failedColdStarts} other invocations failed, ${staleInvocations} got stale values, ` +
       `longest wait ${beforeHandler.longest} ms, ${calls.allowed} calls and ${calls.throttled} throttled ` +
       `(simulated in ${((performance.now() - startedAt) / 1000).toFixed(1)} s)`,

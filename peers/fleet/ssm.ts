@@ -3,8 +3,8 @@ import type { Clock } from './clock.js'
 
 /** Parameter Store behind a network, on a virtual clock. */
 export interface Ssm {
-  /** For one environment, which is told of each answer when that arrives. */
-  connect(onCall: () => void, onAnswer: (answer: Answered) => void): Fetch
+  /** For one environment, which is told of the names in each call, and of each answer when that arrives. */
+  connect(onCall: (names: readonly string[]) => void, onAnswer: (answer: Answered) => void): Fetch
   /** The value of a parameter, which changes as time goes by. */
   valueAt(name: string, time: number): string
   /** By the second in which the calls came. */
@@ -54,11 +54,11 @@ export function createSsm(clock: Clock, random: () => number, { quota, latency, 
     return response(200, { Parameters: names.map((Name) => ({ Name, Value: valueAt(Name, clock.now) })), InvalidParameters: [] })
   }
 
-  const connect = (onCall: () => void, onAnswer: (answer: Answered) => void): Fetch => (url, { headers, body }) =>
+  const connect = (onCall: (names: readonly string[]) => void, onAnswer: (answer: Answered) => void): Fetch => (url, { headers, body }) =>
     new Promise((resolve, reject) => {
-      onCall()
       if (headers['x-amz-target'] !== 'AmazonSSM.GetParameters' || !headers['authorization']) return reject(new Error(`not a signed GetParameters: ${url}`))
       const names = (JSON.parse(body!) as { Names: string[] }).Names
+      onCall(names)
       const way = latency[0] + Math.floor(random() * (latency[1] - latency[0] + 1))
       clock.at(clock.now + Math.ceil(way / 2), () => {
         const answeredAt = clock.now
