@@ -345,9 +345,10 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
   check('handler', FUNCTION, handler)
   const entries = toEntries(options)
   let reading: Reading | undefined
+  const isDue = (): boolean => reading?.generation !== generation || Date.now() >= reading.dueAt
 
   // The runtime counts parameters, and takes a third one for a callback.
-  async function cached(event: E, second: unknown): Promise<unknown> {
+  function cached(event: E, second: unknown): Promise<unknown> {
     // A handler that streams is called with (event, responseStream, context); the others may have a callback in third place.
     const third: unknown = arguments[2]
     const streams = !!third && typeof third === 'object'
@@ -357,10 +358,19 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
       const call = handler as (...args: unknown[]) => unknown
       return streams ? call(event, second, context) : call(event, context)
     }
+    if (isDue() || options.refreshOn) return invoke(run, context, streams)
+    // Nothing to wait for: an async function would cost as much again as all else here.
+    try {
+      return Promise.resolve(run())
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+  async function invoke(run: () => unknown, context: object, streams: boolean): Promise<unknown> {
     const ahead: Promise<unknown>[] = []
     try {
-      if (reading?.generation !== generation || Date.now() >= reading.dueAt) reading = await read(entries, context, ahead)
-      const given = reading
+      if (isDue()) reading = await read(entries, context, ahead)
+      const given = reading!
       try {
         return await run()
       } catch (error) {
