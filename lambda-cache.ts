@@ -366,6 +366,7 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
       return Promise.reject(error)
     }
   }
+
   async function invoke(run: () => unknown, context: object, streams: boolean): Promise<unknown> {
     const ahead: Promise<unknown>[] = []
     try {
@@ -387,6 +388,7 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
       if (ahead.length > 0) await Promise.all(ahead)
     }
   }
+
   const prefetch = async (): Promise<void> => {
     reading = await read(entries, {})
   }
@@ -708,13 +710,10 @@ async function answerFor(entry: Entry, id: string, reading: OneReading): Promise
   const { answer, refreshing } = slot
   const isYoungerThan = (seconds: number): boolean => Date.now() - slot.answer?.arrivedAt! < seconds * 1000 && ('value' in slot.answer! || 'default' in options)
   const isUsable = (): boolean => isYoungerThan(maxAge + staleIfError)
-  const nothing = (): void => {}
   if (answer && !reading.forced && isYoungerThan(maxAge)) {
     if (ahead && Date.now() >= dueAt(answer, maxAge)) {
-      // One attempt, beside the handler. If it fails, nothing happens: the value is still good.
       answer.aheadAt = 1
-      const until = Math.min(Date.now() + AHEAD_LIMIT, deadline)
-      ahead.push(within(until, refresh(slot, () => bring(until).catch(nothing)).catch(nothing), nothing))
+      ahead.push(refreshAhead(slot, bring, Math.min(Date.now() + AHEAD_LIMIT, deadline)))
     }
     return answer
   }
@@ -728,6 +727,12 @@ async function answerFor(entry: Entry, id: string, reading: OneReading): Promise
     if (!refreshing) console.warn(`lambda-cache: ${source} ${id}: ${(error as LambdaCacheError).message}: serving the last value`)
     return slot.answer!
   }
+}
+
+/** One attempt, beside the handler. If it fails, nothing happens: the value is still good. */
+async function refreshAhead(slot: Slot, bring: (until: number) => Promise<Loaded>, until: number): Promise<void> {
+  const nothing = (): void => {}
+  await within(until, refresh(slot, () => bring(until).catch(nothing)).catch(nothing), nothing)
 }
 
 /** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */

@@ -141,9 +141,9 @@ async function bundle(format: Format, major: string): Promise<string> {
 }
 
 function otherRuntimeChecks(): Check[] {
-  // The install script of either package puts the binary of the platform's package beside itself.
+  // Where the package's install script has not run, the binary is still in the package for the platform.
   const bun = installed('bun/bin/bun.exe', '@oven/bun-linux-x64/bin/bun')
-  const deno = installed('deno/deno', '@deno/linux-x64-glibc/deno')
+  const deno = installed('@deno/linux-x64-glibc/deno')
   return [
     { what: 'the demo', on: 'Bun', run: () => execute(bun, ['examples/demo.ts'], ROOT) },
     { what: 'the demo', on: 'Deno', run: () => execute(deno, ['run', '-A', '--no-remote', '--unstable-sloppy-imports', 'examples/demo.ts'], ROOT) },
