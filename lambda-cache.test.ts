@@ -2432,6 +2432,21 @@ describe('credentials', () => {
     assert.equal(asked().length, 2)
   })
 
+  test('serve to their end where they cannot be renewed', async () => {
+    containerEnvironment('/c')
+    let answer: Answer = container()
+    const { fetch } = scripted(() => answer)
+    const read = () => getParameter(SSM.id, { fetch, maxAge: 0, staleIfError: 0 })
+    await read()
+    pass(56 * MINUTE)
+    for (const failing of [reply(404), reply(500, `${CANARY}-body`), unreachable('ECONNRESET')]) {
+      answer = failing
+      assert.equal(await read(), 'value')
+    }
+    pass(4 * MINUTE)
+    await failure(read(), { code: 'NetworkError' })
+  })
+
   test('are fetched once for concurrent calls', async () => {
     containerEnvironment('/c')
     const { fetch, asked, signed } = scripted()

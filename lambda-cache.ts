@@ -962,7 +962,6 @@ const MAX_ANSWER_SIZE = 2 ** 23
 const THROTTLING = /Throttl|Exceeded|SlowDown|TooManyRequests|NotComplete|InProgress| 429$/
 const PASSING = RegExp(`${THROTTLING.source}|^(Timeout|NetworkError|RequestTimeout|LoadFailed)| 50[0234]$`)
 
-
 /** The AWS JSON 1.1 protocol. */
 async function callJson<T>(call: Call, action: string, input: object): Promise<T> {
   const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}` }
@@ -1181,7 +1180,12 @@ async function getCredentials(call: Call): Promise<Credentials> {
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
   if (!url || !/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?\/)/.test(url)) return noCredentials()
   const slot = slotOf(url)
-  if (!(Date.now() < slot.answer?.expiresAt! - 5 * 60_000)) await refresh(slot, () => loadCredentials(call, url))
+  const holdFor = (milliseconds: number): boolean => Date.now() + milliseconds < slot.answer?.expiresAt!
+  try {
+    if (!holdFor(5 * 60_000)) await refresh(slot, () => loadCredentials(call, url))
+  } catch (error) {
+    if (!holdFor(0)) throw error
+  }
   return slot.answer!.value as Credentials
 }
 
