@@ -6,6 +6,8 @@ export interface Clock {
   at(time: number, task: () => void): void
   readonly setTimeout: (callback: () => void, milliseconds: number) => Timer
   readonly clearTimeout: (timer: Timer | undefined) => void
+  /** At once: between two times nothing arrives. */
+  readonly setImmediate: (callback: () => void) => void
   /** `Date`, whose `now()` and whose constructor without arguments read this clock. */
   readonly Date: DateConstructor
   /** Goes on until nothing is left to do. */
@@ -45,6 +47,7 @@ export function createClock(): Clock {
     clearTimeout: (timer) => {
       if (timer) timer.cleared = true
     },
+    setImmediate: queueMicrotask,
     Date: virtualDate(() => EPOCH + now),
     run: async () => {
       for (; tasks.size > 0; now += 1) {

@@ -111,6 +111,7 @@ interface Known {
 
 interface Arrived {
   readonly value: string
+  readonly askedAt: number
   readonly arrivedAt: number
 }
 
@@ -192,12 +193,12 @@ function createEnvironment(fleet: Fleet, load: Load, random: () => number): Envi
     if (environment.startedAt === undefined) note(fleet, 'a call outside of an invocation')
     checkAges(fleet, environment, asked)
   }
-  const onAnswer = ({ status, names: asked, answeredAt }: Answered): void => {
+  const onAnswer = ({ status, names: asked, askedAt, answeredAt }: Answered): void => {
     environment.lastStatus = status
     if (environment.startedAt === undefined) note(fleet, 'an answer outside of an invocation')
     for (const name of asked) {
       const { answers } = environment.known.get(name) ?? { answers: [] }
-      const arrived = status === 200 ? [{ value: ssm.valueAt(name, answeredAt), arrivedAt: clock.now }] : []
+      const arrived = status === 200 ? [{ value: ssm.valueAt(name, answeredAt), askedAt, arrivedAt: clock.now }] : []
       environment.known.set(name, { answers: [...arrived, ...answers].slice(0, 2), lastStatus: status })
     }
   }
@@ -277,7 +278,7 @@ async function invoke(fleet: Fleet, environment: Environment): Promise<void> {
 function checkAges(fleet: Fleet, { known }: Environment, asked: readonly string[]): void {
   const { clock, settings } = fleet
   const least = settings.maxAge * (settings.mode === 'fixed' ? 1000 : 800)
-  const ages = asked.flatMap((name) => known.get(name)?.answers[0] ?? []).map(({ arrivedAt }) => clock.now - arrivedAt)
+  const ages = asked.flatMap((name) => known.get(name)?.answers[0] ?? []).map(({ askedAt }) => clock.now - askedAt)
   if (ages.some((age) => age < least)) note(fleet, `a call for a value younger than ${least} ms`)
 }
 
@@ -292,9 +293,9 @@ function checkValues(fleet: Fleet, environment: Environment, names: readonly str
     const given = answers.find(({ value }, index) => value === context[name.slice(1)] && (index === 0 || answers[0]!.arrivedAt >= startedAt))
     if (!given) note(fleet, 'a value that SSM did not answer last')
     else {
-      age = Math.max(age, clock.now - given.arrivedAt)
-      ageAtStart = Math.max(ageAtStart, startedAt - given.arrivedAt)
-      if (startedAt - given.arrivedAt >= settings.maxAge * 1000 && lastStatus !== 400) note(fleet, 'a value older than maxAge although SSM had answered')
+      age = Math.max(age, clock.now - given.askedAt)
+      ageAtStart = Math.max(ageAtStart, startedAt - given.askedAt)
+      if (startedAt - given.askedAt >= settings.maxAge * 1000 && lastStatus !== 400) note(fleet, 'a value older than maxAge although SSM had answered')
     }
   }
   if (age >= (settings.maxAge + settings.staleIfError) * 1000) note(fleet, 'a value older than maxAge and staleIfError')

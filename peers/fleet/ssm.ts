@@ -15,7 +15,9 @@ export interface Answered {
   readonly status: number
   /** The names that were asked for. */
   readonly names: readonly string[]
-  /** When SSM answered, by the clock; the answer arrives later. */
+  /** By the clock: when the call went out, from which the library counts the age of what comes. */
+  readonly askedAt: number
+  /** When SSM answered; the answer arrives later. */
   readonly answeredAt: number
 }
 
@@ -58,13 +60,14 @@ export function createSsm(clock: Clock, random: () => number, { quota, latency, 
     new Promise((resolve, reject) => {
       if (headers['x-amz-target'] !== 'AmazonSSM.GetParameters' || !headers['authorization']) return reject(new Error(`not a signed GetParameters: ${url}`))
       const names = (JSON.parse(body!) as { Names: string[] }).Names
+      const askedAt = clock.now
       onCall(names)
       const way = latency[0] + Math.floor(random() * (latency[1] - latency[0] + 1))
       clock.at(clock.now + Math.ceil(way / 2), () => {
         const answeredAt = clock.now
         const answered = answer(names)
         clock.at(answeredAt + Math.max(1, Math.floor(way / 2)), () => {
-          onAnswer({ status: answered.status, names, answeredAt })
+          onAnswer({ status: answered.status, names, askedAt, answeredAt })
           resolve(answered)
         })
       })
