@@ -539,14 +539,14 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'NoCredentials',
-    message: 'ssm /app/value: no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)',
+    message: 'ssm /app/value: container credentials: HTTP 403 from 169.254.170.2',
     environment: { AWS_ACCESS_KEY_ID: '', AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/c', AWS_CONTAINER_AUTHORIZATION_TOKEN: `${CANARY}-token` },
     answers: [reply(403, `${CANARY}-body`)],
     act: (fetch) => SSM.read({ fetch }),
   },
   {
     code: 'NoCredentials',
-    message: 'ssm /app/value: no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)',
+    message: 'ssm /app/value: container credentials: cannot read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE',
     environment: { AWS_ACCESS_KEY_ID: '', AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/c', AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: '/none' },
     act: (fetch) => SSM.read({ fetch }),
   },
@@ -1953,9 +1953,13 @@ describe('attempts', () => {
   }
 
   const NETWORK = [
-    'ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH',
-    'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT',
+    'ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_SOCKET', 'ERR_STREAM_PREMATURE_CLOSE',
+    'ERR_NETWORK', 'ERR_HTTP2_STREAM_ERROR', 'ERR_HTTP2_GOAWAY_SESSION', 'ERR_PROXY_TUNNEL', 'ERR_SSL_WRONG_VERSION_NUMBER', 'EPROTO', 'UND_ERR_ABORTED', 'HPE_INVALID_CONSTANT',
   ]
+  const TIMEOUTS = ['ETIMEDOUT', 'ESOCKETTIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT', 'ERR_SOCKET_CONNECTION_TIMEOUT']
+  const wrapped = new Error('mine', { cause: new TypeError('fetch failed', { cause: new Error(`${CANARY}-body`, { cause: { code: 'ECONNRESET' } }) }) })
+  const loop = new Error('a loop')
+  loop.cause = loop
   const THROTTLING = [
     'ThrottlingException', 'Throttling', 'ThrottledException', 'RequestThrottled', 'RequestThrottledException', 'EC2ThrottledException',
     'TooManyRequestsException', 'ProvisionedThroughputExceededException', 'RequestLimitExceeded', 'LimitExceededException', 'BandwidthLimitExceeded',
@@ -1968,6 +1972,16 @@ describe('attempts', () => {
     ['S3 InternalError', xml(500, 'InternalError'), { code: 'InternalError', status: 500 }, [50, 100], S3],
     ['RequestTimeout as HTTP 400', xml(400, 'RequestTimeout'), { code: 'RequestTimeout', status: 400 }, [50, 100], S3],
     ...NETWORK.map((code): (typeof PASSING)[number] => [code, unreachable(code), { code: 'NetworkError' }, [50, 100]]),
+    ...TIMEOUTS.map((code): (typeof PASSING)[number] => [code, unreachable(code), { code: 'Timeout' }, [50, 100]]),
+    ['the timeout of a fetch of the user', new DOMException(`${CANARY}-body`, 'TimeoutError'), { code: 'Timeout' }, [50, 100]],
+    ['the same, wrapped', new Error('mine', { cause: new DOMException('aborted due to timeout', 'TimeoutError') }), { code: 'Timeout' }, [50, 100]],
+    ['an abort of a fetch of the user', new DOMException(`${CANARY}-body`, 'AbortError'), { code: 'NetworkError' }, [50, 100]],
+    ['a body that ends early', new TypeError('terminated'), { code: 'NetworkError' }, [50, 100]],
+    ['fetch failed, without a code', new TypeError('fetch failed'), { code: 'NetworkError' }, [50, 100]],
+    ['a proxy that refuses the tunnel', Object.assign(new Error(`${CANARY}-body`), { code: 0, cause: { code: 'ERR_PROXY_TUNNEL' } }), { code: 'NetworkError' }, [50, 100]],
+    ['a code three causes deep', wrapped, { code: 'NetworkError' }, [50, 100]],
+    ['a chain of causes that is a loop', loop, { code: 'NetworkError' }, [50, 100]],
+    ['too many open files', unreachable('EMFILE'), { code: 'EMFILE' }, [50, 100]],
     ['a code on the error itself', Object.assign(new Error('socket hang up'), { code: 'ECONNRESET' }), { code: 'NetworkError' }, [50, 100]],
     ['a fetch that throws', new TypeError(`Headers.append: "${CANARY}-session-token" is an invalid header value.`), { code: 'NetworkError' }, [50, 100]],
     ['HTTP 429', reply(429), { code: 'Http429', status: 429 }, [1000, 2000]],
@@ -2037,11 +2051,11 @@ describe('attempts', () => {
   })
 
   for (const source of SOURCES) {
-    test(`end after 2 s without any progress, and name the host: ${source.source}`, async () => {
+    test(`end after 2, 4 and 8 s without any progress, and name the host: ${source.source}`, async () => {
       const { fetch, sent } = script('never')
       mock.method(Math, 'random', () => 0.999)
       await elapse(() => failure(source.read({ fetch }), { code: 'Timeout', source: source.source, id: source.id }, AWS_HOSTS[source.source], 'VPC'))
-      assertPauses(sent.slice(1).map(({ at }, index) => at - sent[index]!.at), 2050, 2100)
+      assertPauses(sent.slice(1).map(({ at }, index) => at - sent[index]!.at), 2050, 4100)
       assert.ok(sent.every(({ signal }) => signal.aborted), 'nothing is left running')
     })
 
@@ -3369,8 +3383,12 @@ describe('refresh ahead', () => {
 describe('stale if error', () => {
   /** What passes by itself: three attempts, then the last value. */
   const PASSING: readonly [what: string, answer: Answer, code: string][] = [
-    ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT'].map((code): (typeof PASSING)[number] => [code, unreachable(code), 'NetworkError']),
-    ...[429, 500, 502, 503, 504].map((status): (typeof PASSING)[number] => [`HTTP ${status}`, reply(status, `<html>${CANARY}-body`), `Http${status}`]),
+    ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_SOCKET'].map((code): (typeof PASSING)[number] => [code, unreachable(code), 'NetworkError']),
+    ...['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'].map((code): (typeof PASSING)[number] => [code, unreachable(code), 'Timeout']),
+    ['the timeout of a fetch of the user', new DOMException(`${CANARY}-body`, 'TimeoutError'), 'Timeout'],
+    ['fetch failed, without a code', new TypeError('fetch failed'), 'NetworkError'],
+    ['too many open files', unreachable('EMFILE'), 'EMFILE'],
+    ...[408, 429, 500, 502, 503, 504, 507, 599].map((status): (typeof PASSING)[number] => [`HTTP ${status}`, reply(status, `<html>${CANARY}-body`), `Http${status}`]),
     ...['ThrottlingException', 'TooManyRequestsException', 'RequestLimitExceeded'].map((code): (typeof PASSING)[number] => [`${code} as HTTP 400`, refusal(code), code]),
     ['SlowDown', xml(503, 'SlowDown'), 'SlowDown'],
     ['a body cut short', reply(200, `${CANARY}-body`, { 'content-length': '99' }), 'NetworkError'],
@@ -3461,7 +3479,7 @@ describe('stale if error', () => {
       const { sent, lines, invoke } = await expired('never')
       mockTimeouts()
       const waiting = invoke()
-      await advance(7 * SECOND)
+      await advance(15 * SECOND)
       if (source === 'custom') return assert.equal(await isSettled(waiting), false, 'a load takes what it takes')
       assert.deepEqual([await waiting, sent.length, lines.length], [['one'], 4, 1])
     })

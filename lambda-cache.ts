@@ -24,6 +24,7 @@
 
 import { createHash, createHmac, randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import type { Readable, Transform } from 'node:stream'
 import { resolve } from 'node:path'
 
 // ---- Options and types ----
@@ -254,12 +255,14 @@ type NameOf<E> = E extends { readonly as: infer A extends string }
   : E extends string
     ? Known<LastSegment<E>>
     : E extends { readonly name: infer I extends string }
-      ? Known<WithoutSelector<LastSegment<I>>>
+      ? Known<WithoutSelector<LastSegment<Trimmed<I>>>>
       : E extends { readonly path: infer I extends string } | { readonly id: infer I extends string } | { readonly uri: infer I extends string }
         ? Known<LastSegment<I>>
         : never
 
 type LastSegment<S extends string> = S extends `${string}/${infer Rest}` ? LastSegment<Rest> : S
+
+type Trimmed<S extends string> = S extends `${infer Name} ` ? Trimmed<Name> : S
 
 type WithoutSelector<S extends string> = S extends `${infer Name}:${string}` ? Name : S
 
@@ -377,7 +380,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
   function cached(event: E, second: unknown, ...rest: unknown[]): Promise<unknown> {
     // A handler that streams is called with (event, responseStream, context). A third argument alone says nothing: middy passes one.
     const streams = typeof (second as Partial<ResponseStream> | undefined)?.write === 'function'
-    const context = Object(streams ? rest.shift() : second) as Partial<LambdaContext>
+    const context = Object(streams ? rest.shift() : second) as Invocation
     const run = (reading: Reading): unknown => {
       provide(context, reading)
       return streams ? (handler as Callable)(event, second, context, ...rest) : (handler as Callable)(event, context, ...rest)
@@ -406,9 +409,9 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
     }
   }
 
-  async function invoke(context: Partial<LambdaContext>, run: (reading: Reading) => unknown, mayRepeat: boolean): Promise<unknown> {
+  async function invoke(context: Invocation, run: (reading: Reading) => unknown, mayRepeat: boolean): Promise<unknown> {
     const ahead: Promise<unknown>[] = []
-    const reader: Reader = { end: endOf(context), ahead }
+    const reader: Reader = { end: endOf(context), ahead, late: {} }
     try {
       const given = (latest = isCurrent(latest) ? latest : await read(entries, reader))
       // A handler that computes at once would keep what is refreshed ahead from going out.
@@ -501,9 +504,14 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
   }
 }
 
+/** What is needed of a context. That of a durable function holds Lambda's own. */
+interface Invocation extends Partial<LambdaContext> {
+  readonly lambdaContext?: Partial<LambdaContext>
+}
+
 /** By `Date.now()`. Where an invocation's end is not enforced, the time that remains is not positive. */
-function endOf(context: Partial<LambdaContext>): number {
-  const remaining = context.getRemainingTimeInMillis?.() ?? 0
+function endOf(context: Invocation): number {
+  const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() ?? 0
   return remaining > 0 ? Date.now() + remaining : Infinity
 }
 
@@ -641,8 +649,8 @@ const FOR_ALL: OptionTypes = { maxAge: NUMBER, region: TEXT, staleIfError: NUMBE
 const RESERVED_NAMES =
   /^(awsRequestId|callbackWaitsForEmptyEventLoop|clientContext|done|fail|functionName|functionVersion|getRemainingTimeInMillis|identity|invokedFunctionArn|logGroupName|logStreamName|memoryLimitInMB|succeed|tenantId|w3c|xRayTraceId|prototype|then|toJSON)$/
 
-/** ARNs and directory buckets are left out: they have endpoints and signatures of their own. */
-const S3_URI = /^s3:\/\/(?![^/]*--xa?-s3\/)([\w.-]{3,255})\/(.+)$/s
+/** ARNs, directory buckets and Outposts aliases are left out: they have endpoints and signatures of their own. */
+const S3_URI = /^s3:\/\/(?![^/]*--(?:xa?|op)-s3\/)([\w.-]{3,255})\/(.+)$/s
 
 function toEntries(given: Options): Entry[] {
   check('options', RECORD, given)
@@ -667,7 +675,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaul
   if (kind === CUSTOM) check('load', FUNCTION, options.load)
   const { names, path, parse, binary, file } = options
   if ([parse, binary, file].filter(Boolean)[1]) throw refusal('parse, binary, file', 'one', 'several')
-  const ids = (names ?? [path ?? options[kind.option]!]).map((id) => [lastSegment(kind, id, own.region), id] as const)
+  const ids = (names ?? [path ?? options[kind.option]!]).map((id) => lastSegment(kind, id, own.region))
   if (new Map(ids).size < ids.length) throw refusal('names', 'different names', names!.join())
   const segment = names ? '' : ids[0]![0]
   const { as = segment } = options
@@ -685,12 +693,14 @@ function regionOfArn(id: string): string | undefined {
 }
 
 /** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
-function lastSegment(kind: SourceKind, id: string, region: string | undefined): string {
-  check(kind.option, TEXT, id)
+function lastSegment(kind: SourceKind, given: string, region: string | undefined): readonly [segment: string, id: string] {
+  check(kind.option, TEXT, given)
+  // AWS does it too.
+  const id = kind === SSM ? given.trim() : given
   const ofArn = regionOfArn(id)
   if (region && ofArn && region !== ofArn) throw refusal('region', `${ofArn} of the ARN`, region)
   if (kind === S3 && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
-  return id.replace(kind === S3 ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, '')
+  return [id.replace(kind === S3 ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
 }
 
 function split(list: string): readonly string[] {
@@ -729,6 +739,8 @@ function refusal(option: string, expected: string, given: unknown): LambdaCacheE
 const cache = new Map<unknown, Cell>()
 /** Counts requests and answers. Their order tells which came first where the clock, which may be set back, does not. */
 let events = 0
+/** Failures of which a line in the log says that the last value is served. */
+const warned = new WeakSet<object>()
 
 /** How a reader waits. */
 interface Reader {
@@ -736,6 +748,8 @@ interface Reader {
   readonly end?: number
   /** Takes the refreshes ahead that the invocation is to wait for. */
   readonly ahead?: Promise<unknown>[]
+  /** By host: that the invocation's time is up, once for all that it waits for. */
+  readonly late?: Record<string, LambdaCacheError>
   /** Whether what it reads may be evicted. */
   readonly direct?: boolean
   /** The number of the request after which an answer has to be asked for, however fresh an earlier one may be. */
@@ -772,7 +786,6 @@ interface Refresh {
   /** Stops it once nobody waits any more. */
   readonly controller: AbortController
   waiters: number
-  warned?: boolean
 }
 
 /** When a request went out. */
@@ -869,13 +882,13 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   const { maxAge, staleIfError } = entry
   // Milliseconds before the end of an invocation, for the error to get out.
   const DEADLINE_MARGIN = 200
-  const { ahead, end = Infinity, after = events } = reader
+  const { ahead, end = Infinity, after = events, late = {} } = reader
   const target = targetOf(entry, id)
   const isForced = 'after' in reader || maxAge === 0
   const isWithin = (seconds: number, answer: Answer): boolean => isYoungerThan(seconds, answer.time) && ('value' in answer || 'default' in entry)
   const isWanted = (answer?: Answer | void): answer is Answer => !!answer && (answer.order > after || (!isForced && isWithin(maxAge, answer)))
   const isUsable = (answer?: Answer): answer is Answer => !!answer && isWithin(maxAge + staleIfError, answer)
-  const fail = (): never => tooLate(target.host)
+  const fail = (): Promise<never> => Promise.reject((late[target.host] ??= tooLate(target.host)))
   for (;;) {
     const cell = cellOf(target.key, target.thing, !reader.direct)
     const { answer } = cell
@@ -893,7 +906,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
     const limit = isUsable(answer) ? (Date.now() + end) / 2 : end - DEADLINE_MARGIN
     let refresh: Refresh | undefined
     try {
-      if (!cell.refresh && Date.now() >= limit) fail()
+      if (!cell.refresh && Date.now() >= limit) await fail()
       refresh = refreshOf(cell, target.bring)
       const fetched = await waitFor(cell, refresh, limit, undefined, fail)
       if (isWanted(fetched)) return fetched
@@ -902,8 +915,9 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
       if (isForced && refresh && refresh.after < after && Date.now() < limit) continue
       if (!isPassing(error) || !isUsable(cell.answer)) throw error
       cell.failed = Date.now()
-      if (refresh && !refresh.warned) {
-        refresh.warned = true
+      // What was asked for together fails with one error.
+      if (!warned.has(error as object)) {
+        warned.add(error as object)
         console.warn(`lambda-cache: ${entry.kind.source} ${id}: ${(error as LambdaCacheError).message}: serving the last value`)
       }
       return cell.answer
@@ -986,7 +1000,7 @@ function makeRoom(cell: Cell): void {
 }
 
 /** When the last one who waits gives up, the refresh is abandoned: the next reader begins anew. */
-async function waitFor(cell: Cell, refresh: Refresh, limit: number, signal?: AbortSignal, otherwise?: () => never): Promise<Answer | void> {
+async function waitFor(cell: Cell, refresh: Refresh, limit: number, signal?: AbortSignal, otherwise?: () => Promise<never>): Promise<Answer | void> {
   refresh.waiters += 1
   try {
     return await within(limit, refresh.result, signal, otherwise)
@@ -1034,10 +1048,10 @@ function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Rea
   return Object.freeze(Object.fromEntries(entries))
 }
 
-/** Waits for all; where several fail, the error names every one of them. */
+/** Waits for all; where several fail, the error names every one of them, and each hint once. */
 async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
-  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n'), { ...errors[0], cause: errors })
+  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it takes|a VPC) .*)$(?=[^]*\1)/gm, ''), { ...errors[0], cause: errors })
   return Promise.all(promises)
 }
 
@@ -1096,18 +1110,19 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
     openBatches = []
     return getParameters({ ...call, ...how, attempts: call.attempts }, names)
   }
-  let answers: Loaded
+  let answers: Loaded | undefined
   try {
     answers = (await waitFor(cell, refreshOf(cell, bring), Infinity, call.signal))!
     if (answers.missing) throw answers.missing
   } catch (error) {
-    // It refuses all ten for one that is malformed or not allowed: then each is asked for alone.
     if (names.size < 2 || isPassing(error)) throw error
-    answers = await getParameters(call, new Set([id]))
+    answers = undefined
   }
+  // AWS refuses all ten for one that is malformed or not allowed, and an emulator may leave the selectors out: then each is asked for alone.
+  if (names.size > 1 && !(answers?.value as Found)?.has(bare(id))) answers = await getParameters(call, new Set([id]))
   // All of them are as old as the answer, and are refreshed ahead together.
   const { value, parsed: _, ...common } = answers as Answer
-  const loaded = (value as Map<string, Loaded>).get(id)
+  const loaded = (value as Found).get(bare(id))
   if (!loaded) throw failure('InvalidAnswer', 'an answer without this name', { status: 200 })
   return { ...common, ...loaded }
 }
@@ -1125,18 +1140,29 @@ function batchFor(call: Call): Batch {
 
 /** API: GetParameters. */
 async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
-  const found = new Map<string, Loaded>()
+  const found: Found = new Map()
+  const [only = ''] = names.size < 2 ? names : []
+  // Where one is asked for, the answer is its own, with or without a selector or the rest of an ARN.
+  const set = (name: string, selector: string, loaded: Loaded): unknown => found.set(bare(only.includes(bare(name)) ? only : name + selector), loaded)
   const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
   for (const { Name, ARN, Selector = '', Value } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     const selector = Selector.replace(/^:?(?=.)/, ':')
     const loaded = { value: Value.toString() }
-    found.set(Name + selector, loaded)
-    if (ARN) found.set(ARN + selector, loaded)
+    set(Name, selector, loaded)
+    if (ARN) set(ARN, selector, loaded)
   }
   const missing = failure('ParameterNotFound', 'no such parameter')
-  for (const name of InvalidParameters) found.set(name, { missing })
+  for (const name of InvalidParameters) set(name, '', { missing })
   return { value: found }
+}
+
+/** By name or ARN. */
+type Found = Map<string, Loaded>
+
+/** A parameter at the root is the same with and without its slash. */
+function bare(name: string): string {
+  return name.replace(/^\/(?=[^/]*$)/, '')
 }
 
 interface ParametersAnswer {
@@ -1148,6 +1174,7 @@ interface ParametersAnswer {
 /** API: GetParametersByPath, page after page. */
 async function loadTree(call: Call, id: string): Promise<Loaded> {
   const texts: [name: string, value: string][] = []
+  const tokens = new Set<string | undefined>()
   let NextToken: string | undefined
   // The values are as old as those of the first page.
   const first = { ...call.sent }
@@ -1155,6 +1182,10 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
     const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken })
     for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id, '').replace(/^\//, ''), Value.toString()])
     NextToken = page.NextToken
+    if (tokens.has(NextToken)) throw failure('InvalidAnswer', 'a NextToken for the second time', { status: 200 })
+    if (NextToken) tokens.add(NextToken)
+    // Lets the end of the invocation come between two pages.
+    await inputTaken()
   } while (NextToken)
   return { ...first, value: frozen(texts), missing: !texts[0] }
 }
@@ -1179,6 +1210,7 @@ const bucketRegions = new Map<string, string>()
 async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
   const { file, versionId, binary } = call
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
+  if (/\p{Cs}/u.test(id)) throw failure('UnsupportedKey', 'half a surrogate pair')
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const { status, headers, content } = await send<Loaded>(
     { ...call, bucket },
@@ -1209,9 +1241,9 @@ async function download(file: string, body: Body): Promise<Loaded> {
     return { value: file, identity }
   } catch (cause) {
     await fs.rm(temporary, { force: true }).catch(() => {})
-    const { syscall = 'read', code } = cause as NodeJS.ErrnoException
-    // The body's own errors go on as they are.
-    throw syscall === 'read' ? cause : failure('FileError', `cannot write ${file} (${code})`, { cause })
+    if (cause instanceof LambdaCacheError) throw cause
+    const { code } = cause as NodeJS.ErrnoException
+    throw failure(code === 'EMFILE' ? code : 'FileError', `cannot write ${file} (${code})`, { cause })
   }
 }
 
@@ -1260,7 +1292,7 @@ type BodyReader<T> = (body: Body) => Promise<T>
 
 /** By error code and HTTP status. */
 const THROTTLING = /Throttl|Exceeded|SlowDown|TooMany|NotComplete|InProgress| 429$/
-const PASSING = RegExp(`${THROTTLING.source}|Timeout|NetworkError|LoadFailed| 408$| 5..$`)
+const PASSING = RegExp(`${THROTTLING.source}|Timeout|NetworkError|EMFILE|LoadFailed| 408$| 5..$`)
 
 /** The AWS JSON 1.1 protocol. */
 async function callJson<T>(call: Call, action: string, input: object): Promise<T> {
@@ -1274,34 +1306,55 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
   const { service, bucket = '', signal } = call
   let clockOffset = 0
   let moved = false
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      const region = bucketRegions.get(bucket) ?? call.region
-      const url = endpointOf(service, region, bucket) + path
-      const { href, host } = new URL(url)
-      if (href !== url) throw failure('UnsupportedKey', 'no URL takes it as it is')
-      const headers = sign({ ...unsigned, url, service, region, credentials: await getCredentials(call), date: new Date(Date.now() + clockOffset) })
-      if (/[^ -~]/.test(Object.values(headers).join())) throw failure('RequestFailed', 'a header that cannot be sent')
-      const answer = await exchange(call, url, { ...unsigned, headers }, read)
-      if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
-      const bucketRegion = answer.headers.get('x-amz-bucket-region')!
-      if (bucket && !moved && bucketRegion !== region && REGION.test(bucketRegion)) {
-        bucketRegions.set(bucket, bucketRegion)
-        moved = true
-        continue
-      }
-      if (!clockOffset && /TooSkewed|Signature expired|not yet current/.test(answer.content as string)) {
-        clockOffset = Date.parse(answer.headers.get('date')!) - Date.now()
-        if (clockOffset) continue
-      }
-      throw refused(`${service}:${action}`, host, answer)
-    } catch (error) {
-      if (attempt >= call.attempts || signal.aborted || !isPassing(error)) throw error
-      const pause = Math.random() * attempt * (isPassing(error, THROTTLING) ? 1000 : 50)
-      await within(Date.now() + pause, new Promise(() => {}), signal)
+
+  /** One attempt. To follow a region or a clock, each of them once, is part of it. */
+  async function sendOnce(attempt: number): Promise<Exchanged<T>> {
+    const region = bucketRegions.get(bucket) ?? call.region
+    const url = endpointOf(service, region, bucket) + path
+    const { href, host } = new URL(url)
+    if (href !== url) throw failure('UnsupportedKey', 'no URL takes it as it is')
+    const headers = sign({ ...unsigned, url, service, region, credentials: await getCredentials(call, attempt), date: new Date(Date.now() + clockOffset) })
+    if (/[^ -~]/.test(Object.values(headers).join())) throw failure('RequestFailed', 'a header that cannot be sent')
+    const answer = await exchange(call, url, { ...unsigned, headers }, attempt, read)
+    if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
+    const content = answer.content as string
+    const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? /HeaderMalformed<.*<Region>(.*?)</s.exec(content)?.[1]!
+    if (bucket && !moved && bucketRegion !== region && REGION.test(bucketRegion)) {
+      bucketRegions.set(bucket, bucketRegion)
+      moved = true
+      return sendOnce(attempt)
     }
+    if (!clockOffset && /TooSkewed|Signature expired|not yet current/.test(content)) {
+      clockOffset = Date.parse(answer.headers.get('date')!) - Date.now()
+      if (clockOffset) return sendOnce(attempt)
+    }
+    throw refused(`${service}:${action}`, host, answer)
+  }
+
+  if (places > 0) places -= 1
+  else await new Promise<void>((resolve) => line.push(resolve))
+  try {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await sendOnce(attempt)
+      } catch (error) {
+        if (attempt >= call.attempts || signal.aborted || !isPassing(error)) throw error
+        const pause = Math.random() * attempt * (isPassing(error, THROTTLING) ? 1000 : 50)
+        await within(Date.now() + pause, new Promise(() => {}), signal)
+      }
+    }
+  } finally {
+    // Whoever has given up in the line gives the place on at once.
+    const next = line.shift()
+    if (next) next()
+    else places += 1
   }
 }
+
+/** For how many more requests there is room: what goes out all at once is neither sent nor answered in time. */
+let places = 20
+/** Those who wait for a place, first come first served. */
+const line: (() => void)[] = []
 
 function isPassing(error: unknown, kinds = PASSING): boolean {
   const { code, status } = error as LambdaCacheError
@@ -1310,50 +1363,71 @@ function isPassing(error: unknown, kinds = PASSING): boolean {
 
 /** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
 function refused(action: string, host: string, { status, headers, content }: Exchanged<unknown>): LambdaCacheError {
-  const [, code = `Http${status}`] = /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]+)/.exec(`${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`) ?? []
+  const [, code = `Http${status}`] = /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(`${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`) ?? []
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
   const hint = code.startsWith('AccessDenied') ? `: it takes ${action}, with your own key also kms:Decrypt` : ''
   return failure(code, `${code} (HTTP ${status}) from ${host}${hint}`, { status, ...(requestId && { requestId }) })
 }
 
-function tooLate(host: string): never {
-  throw failure('Timeout', `no answer from ${host} in time: a VPC needs a VPC endpoint or NAT`)
+function tooLate(host: string): LambdaCacheError {
+  return failure('Timeout', `no answer from ${host} in time: a VPC needs a VPC endpoint or NAT`)
 }
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
-async function exchange<T = string>(call: Call, url: string, request: HttpRequest, read?: BodyReader<T>): Promise<Exchanged<T>> {
-  // Milliseconds without any progress after which an attempt is given up.
-  const STALL_LIMIT = 2000
+async function exchange<T = string>(call: Call, url: string, request: HttpRequest, attempt: number, read?: BodyReader<T>): Promise<Exchanged<T>> {
   // Bytes of an answer in JSON or XML, 8 MiB: far more than AWS ever sends.
   const MAX_ANSWER_SIZE = 2 ** 23
   const { host } = new URL(url)
+  const { signal } = call
   const controller = new AbortController()
-  // Not every transport heeds its signal, and a body that it cannot decode may never end.
-  const inTime: InTime = (promise) => within(Date.now() + STALL_LIMIT, promise, call.signal, () => tooLate(host)) as typeof promise
-  // Nothing begins for a reader that has given up.
-  if (call.signal.aborted) tooLate(host)
-  call.signal.addEventListener('abort', () => controller.abort(), { signal: controller.signal })
+
+  /** Gives a step up after 2 s without progress, in the second attempt after 4 and in the third after 8, whatever the transport does. */
+  async function inTime<V>(step: () => V | Promise<V>): Promise<V> {
+    // Nothing begins for a reader that has given up.
+    if (signal.aborted) throw tooLate(host)
+    try {
+      return (await within(Date.now() + 1000 * 2 ** attempt, step(), signal, () => Promise.reject(tooLate(host)), 8)) as V
+    } catch (error) {
+      throw unanswered(host, error)
+    }
+  }
+
+  signal.addEventListener('abort', () => controller.abort(), { signal: controller.signal })
   try {
-    countRequest(call.sent)
-    const response = await inTime(call.fetch(url, { ...request, redirect: 'manual', signal: controller.signal }))
+    const response = await inTime(() => {
+      countRequest(call.sent)
+      return call.fetch(url, { ...request, redirect: 'manual', signal: controller.signal })
+    })
     const { status, headers, body } = response
     const isWanted = status === 200 && read
-    const whole = body ? pieces(headers, body, inTime, isWanted ? Infinity : MAX_ANSWER_SIZE) : [Buffer.from(await inTime(response.text()))]
+    const whole = body ? pieces(response, body, inTime, isWanted ? Infinity : MAX_ANSWER_SIZE) : [Buffer.from(await inTime(() => response.text()))]
     const content = await (isWanted ? read(whole) : readAll(whole))
     return { status, headers, content: content as T }
-  } catch (error) {
-    if (error instanceof LambdaCacheError) throw error
-    // Whatever it is may pass, but a certificate that is wrong will stay so. The error itself is not passed on: it can quote a header.
-    const { cause, name, code = cause?.code ?? name } = Object(error) as { name?: string; code?: string; cause?: { code?: string } }
-    throw failure(/CERT|UNABLE_TO|SELF_SIGNED|ERR_INVALID/.test(code!) ? 'RequestFailed' : 'NetworkError', `no answer from ${host} (${code})`)
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
   }
 }
 
-/** Waits for the next sign of progress. */
-type InTime = <T>(promise: Promise<T>) => Promise<T>
+/** Takes a step, and waits for the next sign of progress. */
+type InTime = <T>(step: () => T | Promise<T>) => Promise<T>
+
+/**
+ * Whatever a transport throws may pass, but for what is known to stay, such as a certificate that is wrong. The error itself is not
+ * passed on: it can quote a header.
+ */
+function unanswered(host: string, error: unknown): LambdaCacheError {
+  if (error instanceof LambdaCacheError) return error
+  const causes: { code?: unknown; name?: unknown }[] = []
+  // A chain can be a loop.
+  for (let cause = error; cause && causes.length < 10; cause = (cause as Error).cause) causes.push(cause)
+  const codes = causes.map(({ code }) => code).filter((code) => typeof code === 'string')
+  const code = `${codes[0] ?? causes.find(({ name }) => name === 'TimeoutError')?.name ?? causes[0]?.name}`.slice(0, 80)
+  if (/^(ERR_TLS_)?CERT_|UNABLE_TO_|SELF_SIGNED_|ERR_INVALID_/.test(code)) return failure('RequestFailed', `no answer from ${host} (${code})`)
+  if (/^(Z_|ERR__|ZSTD)/.test(code)) return failure('InvalidAnswer', `a body that cannot be decoded (${code})`, { status: 200 })
+  if (code === 'EMFILE') return failure(code, 'too many open files (EMFILE)')
+  return failure(/TIME?D?OUT/i.test(code) ? 'Timeout' : 'NetworkError', `no answer from ${host} (${code})`)
+}
 
 function countRequest(sent: Sent): void {
   events += 1
@@ -1362,16 +1436,16 @@ function countRequest(sent: Sent): void {
 }
 
 /** The body, piece by piece. Fails where it ends before its length. */
-async function* pieces(headers: FetchResponse['headers'], body: AsyncIterable<Uint8Array>, inTime: InTime, limit: number): AsyncGenerator<Uint8Array> {
+async function* pieces({ status, headers }: FetchResponse, body: AsyncIterable<Uint8Array>, inTime: InTime, limit: number): AsyncGenerator<Uint8Array> {
   const iterator = body[Symbol.asyncIterator]()
   let size = 0
-  for (let next; !(next = await inTime(iterator.next())).done; ) {
+  for (let next; !(next = await inTime(() => iterator.next())).done; ) {
     size += next.value.length
     if (size > limit) throw failure('InvalidAnswer', `more than ${limit} bytes`)
     yield next.value
   }
-  // Where there is a content-encoding, fetch has taken it off: the length is that of something else.
-  const length = !headers.get('content-encoding') && headers.get('content-length')
+  // A 304 may give the length of what it does not send. Where there is a content-encoding, fetch has taken it off.
+  const length = status === 200 && !headers.get('content-encoding') && headers.get('content-length')
   if (length && size !== Number(length)) throw failure('NetworkError', 'the body is cut short')
 }
 
@@ -1391,10 +1465,16 @@ async function readAll(body: Body): Promise<Buffer> {
  * export const handler = withCache(async (event: Order, context) => charge(event, context.api_key), { secrets: ['/prod/api_key'], fetch: httpsFetch })
  */
 export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promise<FetchResponse & { json(): Promise<unknown> }> {
-  const { request }: Pick<typeof import('node:http'), 'request'> = url.startsWith('https:') ? await import('node:https') : await import('node:http')
+  const { default: http }: { default: typeof import('node:http') } = url.startsWith('https:') ? ((await import('node:https')) as never) : await import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const call = http.request(url, init)
+    const fail = (error: Error): void => {
+      // Where one connection died while Lambda had the process frozen, the others did too: the next attempt makes a new one.
+      if (call.reusedSocket) for (const sockets of Object.values(http.globalAgent.freeSockets)) for (const socket of sockets!) socket.destroy()
+      reject(error)
+    }
     // An upgrade that nobody asked for ends in neither a response nor an error.
-    request(url, init).on('response', resolve).on('error', reject).on('close', () => reject(new Error('closed'))).end(init.body)
+    call.on('response', resolve).on('error', fail).on('close', () => reject(new Error('closed'))).end(init.body)
   })
   const body = untilAborted(await decoded(response), init.signal)
   const text = async (): Promise<string> => new TextDecoder().decode(await readAll(body))
@@ -1407,15 +1487,34 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
   }
 }
 
-/** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
+/** As `fetch` does, takes off the content-encodings with which an S3 object may be stored. */
 async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
-  const encoding = response.headers['content-encoding']
-  if (!encoding || response.statusCode !== 200) return response
-  const { createBrotliDecompress: br, createUnzip: gzip } = await import('node:zlib')
+  const codings = response.headers['content-encoding']?.toLowerCase().split(/\s*,\s*/) ?? []
+  if (!codings[0]) return response
+  const zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown } = await import('node:zlib')
   const { pipeline } = await import('node:stream')
-  const decoder = new Map([['br', br], ['gzip', gzip], ['deflate', gzip]]).get(encoding)
-  return decoder ? pipeline(response, decoder(), () => {}) : response
+  const { createGunzip, createInflate, createBrotliDecompress } = zlib
+  const zstd = zlib.createZstdDecompress as Decoder | undefined
+  const known = new Map<string, Decoder | undefined>(Object.entries({ gzip: createGunzip, 'x-gzip': createGunzip, deflate: createInflate, br: createBrotliDecompress, zstd }))
+  if (!codings.every((coding) => known.get(coding))) return response
+  let body: Readable = response
+  // That which was put on last comes off first.
+  for (const coding of codings.reverse()) {
+    let create = known.get(coding)!
+    if (create === createInflate) {
+      await new Promise((resolve) => body.once('readable', resolve).once('close', resolve))
+      const first = body.read(1) as Buffer | null
+      if (first) body.unshift(first)
+      // Some leave out the header of zlib's format, whose first byte ends in 8.
+      if (first && (first[0]! & 15) !== 8) create = zlib.createInflateRaw
+    }
+    // To flush at the end, and not to finish, takes what ends too early as far as it goes.
+    body = pipeline(body, create({ finishFlush: 1 }), () => {})
+  }
+  return body
 }
+
+type Decoder = (options: { finishFlush: number }) => Transform
 
 /** Node throws away what has come of an aborted response and has not been read, and then it may end as if that had been all. */
 async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
@@ -1485,44 +1584,49 @@ function encodePath(path: string): string {
 // ---- Credentials ----
 
 /** Those of the environment, else those of the container endpoint. AWS's page: "Container credential provider" in the SDKs and Tools Reference Guide. */
-async function getCredentials(call: Call): Promise<Credentials> {
+async function getCredentials(call: Call, attempt: number): Promise<Credentials> {
   const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = process.env
   if (accessKeyId && secretAccessKey) return { accessKeyId, secretAccessKey, sessionToken }
   const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } = process.env
   const url = (path ? `http://169.254.170.2${path}` : full) as string
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
-  if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(url)) noCredentials()
+  if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(url) || !URL.canParse(url)) throw noCredentials()
   const cell = cellOf(url, url, true)
   const holdsFor = (milliseconds: number): boolean => Date.now() + milliseconds < (cell.answer?.expires ?? 0)
   if (holdsFor(5 * 60_000)) return cell.answer!.value as Credentials
   try {
-    const refresh = refreshOf(cell, (how) => loadCredentials({ ...call, ...how }, url))
+    const refresh = refreshOf(cell, (how) => loadCredentials({ ...call, ...how }, url, attempt))
     return (await waitFor(cell, refresh, Infinity, call.signal))!.value as Credentials
   } catch (error) {
-    if (!holdsFor(0)) throw error
-    return cell.answer!.value as Credentials
+    if (holdsFor(0)) return cell.answer!.value as Credentials
+    const own = toOwn(error)
+    throw failure(own.code, `container credentials: ${own.message}`, own)
   }
 }
 
-async function loadCredentials(call: Call, url: string): Promise<Loaded> {
+async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
   const fs = await import('node:fs/promises')
-  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => noCredentials())).trim() : token
-  const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} })
-  if (status !== 200) noCredentials({ status })
+  const authorization = file ? (await fs.readFile(file, 'utf8').catch(noToken)).trim() : token
+  const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
+  if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
   const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
-  if (!accessKeyId || !secretAccessKey) noCredentials()
+  if (!accessKeyId || !secretAccessKey) throw noCredentials()
   return { value: { accessKeyId, secretAccessKey, sessionToken }, expires: Date.parse(Expiration) }
 }
 
-function noCredentials(details?: Partial<ErrorDetails>): never {
-  throw failure('NoCredentials', 'no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)', details)
+function noCredentials(): LambdaCacheError {
+  return failure('NoCredentials', 'no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)')
+}
+
+function noToken(): never {
+  throw failure('NoCredentials', 'cannot read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')
 }
 
 // ---- Endpoints ----
 // AWS's pages: "Service-specific endpoints" and "Dual-stack and FIPS endpoints" in the SDKs and Tools Reference Guide.
 
-const REGION = /^[a-z]+(-[a-z]+)+-\d+$/
+const REGION = /^(?!fips-)[a-z]+(-[a-z]+)+-\d+$/
 
 /** The DNS suffixes of the partitions, by how their regions begin. */
 const DNS_SUFFIXES = {
@@ -1559,15 +1663,21 @@ function isOn(variable: string): boolean {
 
 // ---- Helpers ----
 
-/** What the promise comes to; or nothing, or what is thrown instead, if at that time by `Date.now()` or with the abort it has not settled. */
-function within<T>(time: number, promise: Promise<T>, signal?: AbortSignal, otherwise?: () => never): Promise<T | void> {
+/**
+ * What the promise comes to; or nothing, or what is thrown instead, if at that time by `Date.now()` or with the abort it has not settled.
+ * Where the time is taken in turns, one in which the event loop is blocked is none that AWS had, and counts for no more than another.
+ */
+function within<T>(time: number, promise: T | Promise<T>, signal?: AbortSignal, otherwise?: () => Promise<never>, turns = 1): Promise<T | void> {
   let timer: NodeJS.Timeout | undefined
   let end!: () => void
   const over = new Promise<void>((resolve) => {
     end = resolve
-    const remaining = time - Date.now()
+    const pause = Math.max(time - Date.now(), 0) / turns
+    const wait = (left: number): void => {
+      timer = setTimeout(() => void (left > 1 ? wait(left - 1) : inputTaken().then(end)), pause)
+    }
     // Node has no longer timers: it would let them end at once.
-    if (remaining < 2 ** 31) timer = setTimeout(() => void inputTaken().then(end), Math.max(remaining, 0))
+    if (pause < 2 ** 31) wait(turns)
     if (signal?.aborted) end()
     signal?.addEventListener('abort', end)
   })
