@@ -3407,7 +3407,7 @@ describe('stale if error', () => {
           aws.sent.length = lines.length = 0
           assert.deepEqual([await invoke(), aws.sent.length, lines.length], [[`${CANARY}-one`], requests, warnings], `${source} at ${milliseconds}`)
           for (const line of lines) {
-            assert.ok(line.includes(id) && line.includes(code.replace(/^(Http|NetworkError).*/, '')) && !line.includes('\n'), line)
+            assert.ok(line.includes(id) && line.includes(code.replace(/^(Http|NetworkError|Timeout).*/, '')) && !line.includes('\n'), line)
             assertKeepsSecrets(new Error(line))
           }
         }
@@ -3576,7 +3576,8 @@ describe('the deadline', () => {
       ['ssm /app/a', 'ssm.eu-west-1.amazonaws.com'], ['ssm /app/b', 'ssm.eu-west-1.amazonaws.com'], ['secrets app/secret', 'secretsmanager.us-east-1.amazonaws.com'],
       ['s3 s3://bucket/object', 's3.us-east-1.amazonaws.com'], ['custom slow'],
     ]
-    for (const texts of expected) assert.ok(error.message.split('\n').some((line) => [...texts, 'VPC'].every((text) => line.includes(text))), `${texts.join()} in ${error.message}`)
+    for (const texts of expected) assert.ok(error.message.split('\n').some((line) => texts.every((text) => line.includes(text))), `${texts.join()} in ${error.message}`)
+    assert.equal(error.message.split('VPC needs').length, 2, 'the hint once')
     assert.doesNotMatch(error.message, /quick|fast/)
     assertKeepsSecrets(error)
     const requests = sent.length
@@ -4275,6 +4276,8 @@ describeOverBoth('faults', () => {
     readonly response: ServerResponse
     /** A right answer. */
     readonly whole: string
+    /** 1 for the first. */
+    readonly attempt: number
   }
 
   interface Fault {
@@ -4296,10 +4299,10 @@ describeOverBoth('faults', () => {
 
   const STALL = 2 * SECOND
 
-  /** Stalls: the client gives up neither earlier nor later than after 2 s. */
-  async function stall({ response }: Victim): Promise<void> {
+  /** Stalls: the client gives up neither earlier nor later than after 2, 4 and 8 s. */
+  async function stall({ response, attempt }: Victim): Promise<void> {
     await calm()
-    mock.timers.tick(STALL - 1)
+    mock.timers.tick(STALL * 2 ** (attempt - 1) - 1)
     await calm()
     assert.equal(response.destroyed, false)
     mock.timers.tick(1)
@@ -4351,9 +4354,9 @@ describeOverBoth('faults', () => {
     { what: 'closed before headers', inject: ({ response }) => response.socket?.end(), ...NETWORK },
     { what: 'an upgrade that nobody asked for', inject: ({ response }) => response.socket?.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n'), ...NETWORK },
     { what: 'reset mid-body', inject: async (victim) => (await half(victim), victim.response.socket?.resetAndDestroy()), ...NETWORK },
-    { what: 'stall before headers', inject: stall, attempts: 3, code: 'Timeout', milliseconds: 3 * STALL },
-    { what: 'stall after headers', inject: async (victim) => (victim.response.flushHeaders(), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 3 * STALL },
-    { what: 'stall mid-body', inject: async (victim) => (await half(victim), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 3 * STALL },
+    { what: 'stall before headers', inject: stall, attempts: 3, code: 'Timeout', milliseconds: 7 * STALL },
+    { what: 'stall after headers', inject: async (victim) => (victim.response.flushHeaders(), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 7 * STALL },
+    { what: 'stall mid-body', inject: async (victim) => (await half(victim), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 7 * STALL },
     {
       what: 'slow drip',
       inject: async ({ response, whole }) => {
@@ -4414,7 +4417,7 @@ describeOverBoth('faults', () => {
         let [faulty, calls] = [true, 0]
         aws.intercept = async (request, response) => {
           if (!faulty || !inject) return false
-          const victim = { source, request, response, whole: await source.answer(`${CANARY}-two`).text() }
+          const victim = { source, request, response, attempt: calls, whole: await source.answer(`${CANARY}-two`).text() }
           return (await inject(victim)) !== false
         }
         const fetch: Fetch = async (url, init) => {

@@ -1386,7 +1386,7 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
     // Nothing begins for a reader that has given up.
     if (signal.aborted) throw tooLate(host)
     try {
-      return (await within(Date.now() + 1000 * 2 ** attempt, step(), signal, () => Promise.reject(tooLate(host)), 8)) as V
+      return (await within(Date.now() + 1000 * 2 ** attempt, step(), signal, () => Promise.reject(tooLate(host)))) as V
     } catch (error) {
       throw unanswered(host, error)
     }
@@ -1663,21 +1663,15 @@ function isOn(variable: string): boolean {
 
 // ---- Helpers ----
 
-/**
- * What the promise comes to; or nothing, or what is thrown instead, if at that time by `Date.now()` or with the abort it has not settled.
- * Where the time is taken in turns, one in which the event loop is blocked is none that AWS had, and counts for no more than another.
- */
-function within<T>(time: number, promise: T | Promise<T>, signal?: AbortSignal, otherwise?: () => Promise<never>, turns = 1): Promise<T | void> {
+/** What the promise comes to; or nothing, or what is thrown instead, if at that time by `Date.now()` or with the abort it has not settled. */
+function within<T>(time: number, promise: T | Promise<T>, signal?: AbortSignal, otherwise?: () => Promise<never>): Promise<T | void> {
   let timer: NodeJS.Timeout | undefined
   let end!: () => void
   const over = new Promise<void>((resolve) => {
     end = resolve
-    const pause = Math.max(time - Date.now(), 0) / turns
-    const wait = (left: number): void => {
-      timer = setTimeout(() => void (left > 1 ? wait(left - 1) : inputTaken().then(end)), pause)
-    }
+    const remaining = time - Date.now()
     // Node has no longer timers: it would let them end at once.
-    if (pause < 2 ** 31) wait(turns)
+    if (remaining < 2 ** 31) timer = setTimeout(() => void inputTaken().then(end), Math.max(remaining, 0))
     if (signal?.aborted) end()
     signal?.addEventListener('abort', end)
   })
