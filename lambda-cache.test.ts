@@ -1472,6 +1472,63 @@ describeOverBoth('ssm', () => {
     assert.deepEqual(await Promise.all([getParameter('undefined', { fetch }), getParameter('/a', { fetch })]), ['own', 'other'])
   })
 
+  test('finds a parameter at the root with and without its slash, whichever AWS answers with', async () => {
+    const aws = await local({ parameters: { solo: '1', '/rooted': '2', '/app/a': '3' } })
+    assert.deepEqual(await invoking({ ssm: ['/solo', 'rooted', '/app/a'] }, 'solo', 'rooted', 'a')(), ['1', '2', '3'])
+    assert.deepEqual(await Promise.all(['solo', '/rooted', '/rooted:1', 'solo:1'].map((name) => getParameter(name))), ['1', '2', '2', '1'])
+    await failure(getParameter('/none'), { code: 'ParameterNotFound', id: '/none' })
+    assert.equal(aws.requests.length, 3)
+    for (const [asked, other] of [['/none', 'none'], ['none', '/none']] as const) {
+      clearCache()
+      const { fetch } = script(parameters({ b: '2' }, [other]))
+      assert.deepEqual(await Promise.all([getParameter(asked, { default: 'default', fetch }), getParameter('/b', { fetch })]), ['default', '2'])
+    }
+  })
+
+  test('trims names and paths, as AWS does', async () => {
+    const aws = await local({ parameters: { '/app/a': '1', '/app/b': '2', '/list': 'x,y' } })
+    const options = { ssm: [' /app/a ', '/app/b\t', { name: ' /list', list: true }, { path: ' /app ', as: 'tree' }, { names: ['/app/a ', ' /app/b'], as: 'group' }] } as const
+    const handler = withCache((_: unknown, { a, list, tree, group, ...context }) => [a, list, tree, group, Reflect.get(context, 'b')], options)
+    assert.deepEqual(await handler({}, lambdaContext()), ['1', ['x', 'y'], { a: '1', b: '2' }, { a: '1', b: '2' }, undefined])
+    assert.equal(aws.requests.length, 2)
+    await failure(getParameter('  '), { code: 'InvalidOptions' }, 'name')
+  })
+
+  test('takes the one answer to the one name, though it lacks the selector or the rest of the ARN', async () => {
+    for (const [asked, answered] of [['/a:3', '/a'], ['a:label', '/a'], ['arn:aws:ssm:us-east-1:123456789012:parameter/app/a', '/app/a'], ['arn:aws:ssm:us-east-1:123456789012:parameter/a:3', 'a']] as const) {
+      clearCache()
+      assert.equal(await getParameter(asked, { fetch: script(parameters({ [answered]: 'value' })).fetch }), 'value', asked)
+      clearCache()
+      assert.equal(await getParameter(asked, { default: 'default', fetch: script(parameters({}, [answered])).fetch }), 'default', asked)
+    }
+  })
+
+  test('asks alone for what an answer to several names lacks, and never mixes versions up', async () => {
+    const { fetch, sent } = script(({ body }) => {
+      const { Names: names } = JSON.parse(body) as { Names: string[] }
+      return reply(200, { Parameters: names.map((name) => ({ Name: name.replace(/:.*/, ''), Value: names.length > 1 ? 'whose?' : `only ${name}` })), InvalidParameters: [] })
+    })
+    assert.deepEqual(await Promise.all(['/a:1', '/a:2', '/b'].map((name) => getParameter(name, { fetch }))), ['only /a:1', 'only /a:2', 'whose?'])
+    assert.equal(sent.length, 3)
+  })
+
+  test('says of an answer that lacks a name that it does', async () => {
+    const { fetch } = script(parameters({ '/other': `${CANARY}-value` }))
+    for (const read of [getParameter('/a', { fetch }), invoking({ ssm: ['/a', '/other'], fetch })()]) {
+      assertKeepsSecrets(await failure(read, { code: 'InvalidAnswer', status: 200 }, 'ssm /a: an answer without this name'))
+    }
+  })
+
+  test('passes on that a name is malformed, for that name alone', async () => {
+    const aws = await local({ parameters: { '/a': '1' } })
+    for (const name of ['a/b', '/a//b', '/a/']) {
+      clearCache()
+      const [good, bad] = [getParameter('/a'), failure(getParameter(name), { code: 'ValidationException', source: 'ssm', id: name })]
+      assert.deepEqual([await good, (await bad).status], ['1', 400])
+    }
+    assert.equal(aws.requests.length, 9)
+  })
+
   test('calls the region of an ARN, before that of the options', async () => {
     const aws = await local({ parameters: { '/a': '1', '/b': '2' } })
     const arn = 'arn:aws:ssm:eu-west-1:123456789012:parameter/a'
@@ -1568,6 +1625,31 @@ describeOverBoth('ssm', () => {
     await failure(getParametersByPath('/app', { fetch }), { code: 'InvalidNextToken', source: 'ssm', id: '/app' })
   })
 
+  test('finds the names of a tree with and without their slash', async () => {
+    const { fetch } = script(parameters({ 'app/app/a': '1', '/app/b': '2' }))
+    for (const path of ['/app', '/app/']) assert.deepEqual(await getParametersByPath(path, { recursive: true, fetch }), { 'app/a': '1', b: '2' })
+  })
+
+  test('reads no page of a tree for an invocation that has ended', async () => {
+    let pages = 0
+    const { fetch } = script(() => reply(200, { Parameters: [{ Name: '/app/a', Value: '1' }], NextToken: `token ${(pages += 1)}` }))
+    mock.timers.reset()
+    await failure(withCache(() => assert.fail('half a tree'), { ssm: [{ path: '/app' }], fetch })({}, contextWith(300)), { code: 'Timeout', id: '/app' })
+    const read = pages
+    await sleep(20)
+    assert.ok(pages <= read + 1 && read > 1, `${read} pages, then ${pages}`)
+  })
+
+  test('takes a NextToken that comes twice for no answer', async () => {
+    for (const tokens of [['a'], ['a', 'b']]) {
+      let page = 0
+      const { fetch, sent } = script(() => reply(200, { Parameters: [], NextToken: `${CANARY}-${tokens[page++ % tokens.length]}` }))
+      clearCache()
+      assertKeepsSecrets(await failure(getParametersByPath('/app', { fetch }), { code: 'InvalidAnswer', id: '/app', status: 200 }, 'NextToken'))
+      assert.equal(sent.length, tokens.length + 1)
+    }
+  })
+
   test('names the action for a tree that is denied', async () => {
     const aws = await local()
     aws.deny('ssm:GetParametersByPath', '/app')
@@ -1657,6 +1739,49 @@ describeOverBoth('s3', () => {
       assert.equal(sent.length, 0)
     })
   }
+
+  test('refuses half a surrogate pair, which a URL cannot carry either', async () => {
+    const { fetch, sent } = script(reply(200, 'another object'))
+    for (const uri of ['s3://bucket/\ud83d', 's3://bucket/a\ude80/b']) {
+      await failure(getObject(uri, { ...inMemory, fetch }), { code: 'UnsupportedKey', source: 's3', id: uri })
+      await failure(getObject(uri, { file: '/tmp/none', fetch }), { code: 'UnsupportedKey' })
+    }
+    assert.equal(sent.length, 0)
+  })
+
+  test('says of a key with a NUL that no file has such a name', async () => {
+    const aws = await local({ objects: { 's3://bucket/a\0b': 'content' } })
+    await failure(getObject('s3://bucket/a\0b'), { code: 'FileError' })
+    assert.equal(await getObject('s3://bucket/a\0b', inMemory), 'content')
+    assert.equal(aws.requests.length, 2)
+  })
+
+  test('downloads to a name of 255 bytes', async () => {
+    const key = 'ü'.repeat(127)
+    await local({ objects: { [`s3://bucket/${key}`]: 'content' } })
+    const file = join(await temporaryFolder(), key)
+    assert.equal(await readFile(await getObject(`s3://bucket/${key}`, { file }), 'utf8'), 'content')
+  })
+
+  test('takes a 304 that says how long the object is', async () => {
+    const sent: unknown[] = []
+    const url = await serve(({ headers }, response) => {
+      sent.push(headers)
+      if (headers['if-none-match']) response.writeHead(304, { etag: '"1"', 'content-length': '7' }).end()
+      else response.writeHead(200, { etag: '"1"', 'content-length': '7' }).end('content')
+    })
+    process.env['AWS_ENDPOINT_URL'] = url
+    const file = join(await temporaryFolder(), 'object')
+    for (const options of [{ file }, inMemory]) {
+      sent.length = 0
+      for (let time = 0; time < 3; time += 1) {
+        await getObject(uri, options)
+        pass(MINUTE)
+      }
+      assert.equal(sent.length, 3)
+    }
+    assert.equal(await readFile(file, 'utf8'), 'content')
+  })
 
   const STYLES: readonly [bucket: string, endpoint: string | undefined, url: string][] = [
     ['bucket', undefined, 'https://bucket.s3.us-east-1.amazonaws.com/a%20key'],
@@ -1802,8 +1927,11 @@ describeOverBoth('s3', () => {
     assert.deepEqual(aws.requests.map(({ region }) => region), ['us-east-1', 'eu-central-1', 'eu-central-1'])
   })
 
-  for (const first of [xml(301, 'PermanentRedirect', { 'x-amz-bucket-region': 'eu-west-1' }), xml(400, 'AuthorizationHeaderMalformed', { 'x-amz-bucket-region': 'eu-west-1' })]) {
-    test(`goes to the host of the bucket's region after HTTP ${first.status}, once`, async () => {
+  const malformed = (region: string): Response =>
+    reply(400, `<?xml version="1.0"?>\n<Error><Code>AuthorizationHeaderMalformed</Code><Message>The region 'us-east-1' is wrong; expecting '${region}'</Message><Region>${region}</Region></Error>`)
+  const inHeader = { 'x-amz-bucket-region': 'eu-west-1' }
+  for (const [how, first] of [['HTTP 301', xml(301, 'PermanentRedirect', inHeader)], ['HTTP 400', xml(400, 'AuthorizationHeaderMalformed', inHeader)], ['HTTP 400 that names it in the body', malformed('eu-west-1')]] as const) {
+    test(`goes to the host of the bucket's region after ${how}, once`, async () => {
       const { fetch, sent } = script(first, xml(301, 'PermanentRedirect', { 'x-amz-bucket-region': 'eu-west-2' }))
       await failure(getObject(uri, { ...inMemory, fetch }), { code: 'PermanentRedirect', status: 301 })
       assert.deepEqual(sent.map(({ url }) => new URL(url).host), ['bucket.s3.us-east-1.amazonaws.com', 'bucket.s3.eu-west-1.amazonaws.com'])
@@ -1816,8 +1944,24 @@ describeOverBoth('s3', () => {
       const { fetch, sent } = script(xml(301, 'PermanentRedirect', { 'x-amz-bucket-region': region }))
       await failure(getObject(uri, { ...inMemory, fetch }), { code: 'PermanentRedirect', status: 301 })
       assert.equal(sent.length, 1)
+      const other = script(malformed(region))
+      await failure(getObject(uri, { ...inMemory, fetch: other.fetch }), { code: 'AuthorizationHeaderMalformed', status: 400 })
+      assert.equal(other.sent.length, 1)
     })
   }
+
+  test('takes no region from the body of another answer', async () => {
+    const { fetch, sent } = script(reply(403, '<Error><Code>AccessDenied</Code><Region>eu-west-1</Region></Error>'))
+    await failure(getObject(uri, { ...inMemory, fetch }), { code: 'AccessDenied' })
+    assert.equal(sent.length, 1)
+  })
+
+  test('counts neither the way to a region nor to the time as an attempt', async () => {
+    const late = { date: new Date(START + HOUR).toUTCString() }
+    const { fetch, sent } = script(malformed('eu-west-1'), xml(403, 'RequestTimeTooSkewed', late), reply(503), reply(503), reply(200, 'content'))
+    assert.equal(await getObject(uri, { ...inMemory, fetch }), 'content')
+    assert.deepEqual(sent.map(({ headers }) => headers['x-amz-date']!.slice(9, 13)), ['0304', '0304', '0404', '0404', '0404'])
+  })
 
   const CUT_SHORT: readonly [how: string, fetch: () => Promise<Fetch>][] = [
     ['by a connection that breaks', async () => {

@@ -1180,7 +1180,7 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
   const first = { ...call.sent }
   do {
     const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken })
-    for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id, '').replace(/^\//, ''), Value.toString()])
+    for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
     NextToken = page.NextToken
     if (tokens.has(NextToken)) throw failure('InvalidAnswer', 'a NextToken for the second time', { status: 200 })
     if (NextToken) tokens.add(NextToken)

@@ -418,7 +418,7 @@ function putParameter(account: Account, name: string, value: string, options: { 
 }
 
 function getParameters(account: Account, request: LocalRequest): unknown {
-  const names = [request.input['Names'] ?? []].flat().map(String)
+  const names = [request.input['Names'] ?? []].flat().map((name) => String(name).trim())
   if (names.length < 1) throw invalid('names', 'Member must have length greater than or equal to 1')
   if (names.length > 10) throw invalid('names', 'Member must have length less than or equal to 10')
   if (new Set(names).size < names.length) throw invalid('names', 'Member must not contain duplicates')
@@ -427,7 +427,11 @@ function getParameters(account: Account, request: LocalRequest): unknown {
   for (const asked of names) {
     // `name`, `name:3`, `name:label`, and the same behind an ARN, in which every name begins with a slash.
     const [, reference = asked, selector] = /^(arn:(?:[^:]*:){4}[^:]+|[^:]+)(?::(.+))?$/.exec(asked) ?? []
-    const name = [...account.parameters.keys()].find((name) => name === reference || parameterArn(request, name) === reference)
+    if (isMalformed(reference)) throw new Refusal(400, 'ValidationException', 'Parameter name must be a fully qualified name.')
+    // At the root, a parameter is the same with and without its slash.
+    const arn = reference.startsWith('arn:') ? reference : parameterArn(request, reference)
+    const known = [...account.parameters.keys()]
+    const name = known.find((name) => name === reference) ?? known.find((name) => parameterArn(request, name) === arn)
     refuseIfDenied(account, request, [reference, name], parameterArn(request, name ?? reference))
     const versions = account.parameters.get(name ?? '') ?? []
     const version = versions.filter((one) => selector === undefined || `${one.version}` === selector || one.labels.has(selector)).at(-1)
@@ -438,9 +442,15 @@ function getParameters(account: Account, request: LocalRequest): unknown {
   return { Parameters: parameters.reverse(), InvalidParameters: invalidParameters }
 }
 
+/** A name with levels begins with a slash, and no level of it is empty. */
+function isMalformed(name: string): boolean {
+  return !name.startsWith('arn:') && !/^([^/]+|(\/[^/]+)+)$/.test(name)
+}
+
 function getParametersByPath(account: Account, request: LocalRequest): unknown {
-  const { Path: path, Recursive: recursive = false, MaxResults: size = 10, NextToken: token = '' } = request.input
-  if (typeof path !== 'string' || !path.startsWith('/')) throw invalid('path', 'The parameter name must begin with a forward slash "/"')
+  const { Path: given, Recursive: recursive = false, MaxResults: size = 10, NextToken: token = '' } = request.input
+  const path = typeof given === 'string' ? given.trim() : ''
+  if (!path.startsWith('/')) throw invalid('path', 'The parameter name must begin with a forward slash "/"')
   if (typeof size !== 'number' || size < 1) throw invalid('maxResults', 'Member must have value greater than or equal to 1')
   if (size > 10) throw invalid('maxResults', 'Member must have value less than or equal to 10')
   refuseIfDenied(account, request, [path], parameterArn(request, path))
@@ -503,9 +513,11 @@ function putSecret(
 function getSecretValue(account: Account, request: LocalRequest): unknown {
   const { SecretId: asked, VersionId: versionId, VersionStage: stage } = request.input
   if (typeof asked !== 'string' || asked === '') throw invalid('secretId', 'Member must not be null')
-  // By name, by ARN, or by ARN without the six characters at its end.
-  const known = [...account.secrets.keys()]
-  const name = known.find((name) => [name, secretArn(request, name), secretArn(request, name).slice(0, -7)].includes(asked))
+  const name = [...account.secrets.keys()].find((name) => {
+    const arn = secretArn(request, name)
+    // Without the six characters at its end, unless the name's own end is taken for those.
+    return [name, arn, ...(/-\w{6}$/.test(name) ? [] : [arn.slice(0, -7)])].includes(asked)
+  })
   refuseIfDenied(account, request, [asked, name], asked)
   const missing = "Secrets Manager can't find the specified secret"
   if (name === undefined) throw new Refusal(400, 'ResourceNotFoundException', `${missing}.`)
