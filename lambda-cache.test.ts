@@ -23,7 +23,7 @@ import { format, inspect, promisify } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
-import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib'
+import zlib, { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
 import type { Context, Handler } from 'aws-lambda'
 import { buildSync, transformSync } from 'esbuild'
 import { type LocalAws, type LocalRequest, type Seed, startLocalAws } from './examples/local-aws.js'
@@ -1009,6 +1009,7 @@ describe('options', () => {
     ),
     ['uri', { s3: [''] }, "''"],
     ['s3', { s3: [{ uri: 's3://bucket--usw2-az1--x-s3/key' }] }, "'s3://bucket--usw2-az1--x-s3/key'"],
+    ['s3', { s3: [{ uri: 's3://alias-o1--op-s3/key' }] }, "'s3://alias-o1--op-s3/key'"],
     ['s3', { s3: [{ uri: 's3://arn:aws:s3:eu-west-1:123456789012:accesspoint/name/key' }] }, 'arn:'],
     ['as', { s3: [{ uri: 's3://bucket/folder/', file: '/tmp/a' }] }, ''],
     ['file', { s3: [{ uri: 's3://bucket/folder/', as: 'folder' }] }, 'undefined'],
@@ -1491,7 +1492,6 @@ describeOverBoth('ssm', () => {
     const handler = withCache((_: unknown, { a, list, tree, group, ...context }) => [a, list, tree, group, Reflect.get(context, 'b')], options)
     assert.deepEqual(await handler({}, lambdaContext()), ['1', ['x', 'y'], { a: '1', b: '2' }, { a: '1', b: '2' }, undefined])
     assert.equal(aws.requests.length, 2)
-    await failure(getParameter('  '), { code: 'InvalidOptions' }, 'name')
   })
 
   test('takes the one answer to the one name, though it lacks the selector or the rest of the ARN', async () => {
@@ -2176,6 +2176,14 @@ describe('attempts', () => {
     for (const [source, answer] of forms) await failure(source.read({ fetch: script(answer).fetch }), { code: 'SomeException', status: 400 })
   })
 
+  test('cut the code to 80 characters', async () => {
+    for (const [source, answer] of [[SSM, refusal('E'.repeat(2 ** 22))], [S3, xml(400, 'E'.repeat(2 ** 22))]] as const) {
+      const error = await failure(source.read({ fetch: script(answer).fetch }), { code: 'E'.repeat(80) })
+      assert.ok(error.message.length < 300)
+    }
+    await failure(SSM.read({ fetch: script(unreachable('E'.repeat(100))).fetch }), { code: 'NetworkError' }, `(${'E'.repeat(80)})`)
+  })
+
   test('each with a signature of its own', async () => {
     mock.method(Math, 'random', () => 0.999)
     const { fetch, sent } = script(reply(429), reply(429), SSM.answer('value'))
@@ -2375,10 +2383,38 @@ describe('httpsFetch', () => {
       assert.deepEqual(['x-once', 'X-TWICE', 'etag', 'x-none', 'constructor'].map((name) => headers.get(name)), ['one', 'one, two', '"a", "b"', null, null])
     })
 
-    for (const [encoding, pack] of [['gzip', gzipSync], ['deflate', deflateSync], ['br', brotliCompressSync], ['utf-8', Buffer.from], ['identity', Buffer.from]] as const) {
-      test(`takes off a content-encoding: ${encoding}`, async () => {
-        const url = await serve((_, response) => response.writeHead(200, { 'content-encoding': encoding }).end(pack('text')))
-        assert.equal(await (await send(url)).text(), 'text')
+    /** Each with what takes the place of `text`. */
+    const ENCODED: readonly [encoding: string, content: Buffer, comesTo?: string][] = [
+      ...['gzip', 'GZIP', 'x-gzip'].map((encoding): (typeof ENCODED)[number] => [encoding, gzipSync('text')]),
+      ['deflate', deflateSync('text')],
+      ['deflate', deflateRawSync('text')],
+      ['Br', brotliCompressSync('text')],
+      ['gzip, br', brotliCompressSync(gzipSync('text'))],
+      ['deflate,gzip', gzipSync(deflateRawSync('text'))],
+      ['gzip', Buffer.concat([gzipSync('te'), gzipSync('xt')])],
+      ...['gzip', 'deflate', 'br', 'gzip, br'].map((encoding): (typeof ENCODED)[number] => [encoding, Buffer.alloc(0), '']),
+      ...['utf-8', 'identity', 'aws-chunked', '__proto__', 'constructor', ''].map((encoding): (typeof ENCODED)[number] => [encoding, Buffer.from('text')]),
+      ...['gzip, none', 'none, gzip', 'gzip,'].map((encoding): (typeof ENCODED)[number] => [encoding, gzipSync('text'), gzipSync('text').toString('latin1')]),
+      ['gzip', gzipSync('text').subarray(0, -8)],
+    ]
+    for (const [index, [encoding, content, comesTo = 'text']] of ENCODED.entries()) {
+      test(`takes off the content-encoding ${inspect(encoding)} (${index})`, async () => {
+        const url = await serve((_, response) => response.writeHead(200, { 'content-encoding': encoding, 'content-length': content.length }).end(content))
+        const pieces: Uint8Array[] = []
+        for await (const piece of (await send(url)).body ?? []) pieces.push(piece)
+        assert.equal(Buffer.concat(pieces).toString('latin1'), comesTo)
+      })
+    }
+
+    for (const [encoding, content] of [['gzip', 'no gzip'], ['br', 'no brotli'], ['gzip', deflateSync('text')]] as const) {
+      test(`says of a body that it cannot be decoded: ${encoding}, ${content.length} bytes`, async () => {
+        const url = await serve((_, response) => response.writeHead(200, { 'content-encoding': encoding }).end(content))
+        process.env['AWS_ENDPOINT_URL'] = url
+        const folder = await temporaryFolder()
+        for (const options of [{ binary: true }, { file: join(folder, 'object') }]) {
+          await failure(getObject('s3://bucket/key', options), { code: 'InvalidAnswer', status: 200 }, 'decoded')
+        }
+        assert.deepEqual(await readdir(folder), [])
       })
     }
 
@@ -2472,6 +2508,40 @@ describe('httpsFetch', () => {
     for (let time = 0; time < 5; time += 1) assert.equal(await SSM.read({ maxAge: 0, fetch: httpsFetch }), 'value')
     assert.equal(ports.size, 1)
   })
+
+  test('takes off zstd where Node can', { skip: 'zstdCompressSync' in zlib ? false : 'not in this Node' }, async () => {
+    const content = Reflect.apply(Reflect.get(zlib, 'zstdCompressSync') as (text: string) => Buffer, zlib, ['text'])
+    const url = await serve((_, response) => response.writeHead(200, { 'content-encoding': 'zstd' }).end(content))
+    assert.equal(await (await httpsFetch(url, { method: 'GET', headers: {}, redirect: 'manual', signal: new AbortController().signal })).text(), 'text')
+  })
+
+  const DEAD: readonly [what: string, treat: (socket: Socket) => unknown][] = [
+    ['reset', (socket) => socket.resetAndDestroy()],
+    ['closed', (socket) => socket.destroy()],
+    ['silent', () => {}],
+  ]
+  for (const [what, treat] of DEAD) {
+    test(`spends one attempt on connections that are ${what}, however many there are`, async () => {
+      let [dead, requests] = [new Set<Socket>(), 0]
+      const sockets = new Set<Socket>()
+      const url = await serve(({ socket }, response) => {
+        requests += 1
+        sockets.add(socket)
+        if (dead.has(socket)) return void treat(socket)
+        setImmediate(() => response.end('{"SecretString":"value"}'))
+      })
+      process.env['AWS_ENDPOINT_URL'] = url
+      const read = (id: string) => getSecret(id, { maxAge: 0, fetch: httpsFetch })
+      await Promise.all(Array.from({ length: 8 }, (_, index) => read(`${index}`)))
+      assert.equal(sockets.size, 8)
+      ;[dead, requests] = [new Set(sockets), 0]
+      mock.timers.reset()
+      assert.deepEqual(await Promise.all(['a', 'b'].map(read)), ['value', 'value'])
+      assert.ok(requests <= 4, `${requests} requests`)
+      await read('c')
+      assert.ok(requests <= 5, `${requests} requests`)
+    })
+  }
 
   test('speaks TLS, over one connection', TLS, async () => {
     const ports = new Set<number | undefined>()
@@ -2958,6 +3028,39 @@ describe('credentials', () => {
     })
   }
 
+  test('that cannot be had say so, with what the container answered', async () => {
+    containerEnvironment('/c')
+    const none: readonly [answer: Answer, details: Partial<ErrorDetails>, message: string][] = [
+      ...[400, 403, 404].map((status): (typeof none)[number] => [reply(status, `${CANARY}-body`), { code: 'NoCredentials', status }, `HTTP ${status} from 169.254.170.2`]),
+      [unreachable('ECONNRESET'), { code: 'NetworkError' }, 'no answer from 169.254.170.2 (ECONNRESET)'],
+      [reply(200, `{"AccessKeyId":"${CANARY}`), { code: 'InvalidAnswer', status: 200 }, "HTTP 200, but not AWS's JSON"],
+      [reply(200, { AccessKeyId: `${CANARY}-id` }), { code: 'NoCredentials' }, 'an answer without AccessKeyId and SecretAccessKey'],
+    ]
+    for (const [answer, details, message] of none) {
+      const { fetch, signed } = scripted(answer)
+      const error = await failure(SECRETS.read({ fetch }), { source: 'secrets', id: SECRETS.id, ...details })
+      assert.equal(error.message, `secrets ${SECRETS.id}: container credentials: ${message}`)
+      assertKeepsSecrets(error)
+      assert.equal(signed().length, 0)
+    }
+  })
+
+  test('are not asked for at an address that is none', async () => {
+    for (const url of ['https://', 'https://a b/', 'https://[::1/', 'https://host:99999/']) {
+      containerEnvironment(url)
+      const { fetch, sent } = scripted()
+      await failure(SSM.read({ fetch }), { code: 'NoCredentials' }, 'AWS_CONTAINER_CREDENTIALS_FULL_URI')
+      assert.equal(sent.length, 0)
+    }
+  })
+
+  test('that no header can carry are not taken for an answer', async () => {
+    setEnvironment({ ...ENVIRONMENT, AWS_ACCESS_KEY_ID: `${CANARY}\nline` })
+    const { fetch, sent } = script(SSM.answer('value'))
+    assertKeepsSecrets(await failure(SSM.read({ fetch }), { code: 'RequestFailed' }, 'header'))
+    assert.equal(sent.length, 0)
+  })
+
   describeOverBoth('of a real container endpoint', () => {
     test('come over real sockets, and do not follow a redirect there', async () => {
       const aws = await local({ parameters: { '/app/value': 'value' } })
@@ -3064,7 +3167,7 @@ describe('endpoints', () => {
     ...['localhost:4566', '127.0.0.1', 'ftp://127.0.0.1', 'http://', 'http://user:canary@127.0.0.1', 'http://127.0.0.1/?a=b', 'http://127.0.0.1/#a', 'http://a b', 'http://[', 'http://a:99999'].map(
       (AWS_ENDPOINT_URL): (typeof REFUSED)[number] => [{ AWS_ENDPOINT_URL }, 'InvalidEndpoint', 'AWS_ENDPOINT_URL'],
     ),
-    ...['mars', 'example.com/', 'us-east-1.example.com#', 'us-east-1/', '@example.com', 'us east 1'].map((AWS_REGION): (typeof REFUSED)[number] => [{ AWS_REGION }, 'InvalidOptions', 'region', AWS_REGION]),
+    ...['mars', 'example.com/', 'us-east-1.example.com#', 'us-east-1/', '@example.com', 'us east 1', 'fips-us-east-1', 'us-east-1-fips'].map((AWS_REGION): (typeof REFUSED)[number] => [{ AWS_REGION }, 'InvalidOptions', 'region', AWS_REGION]),
   ]
   for (const [environment, code, ...texts] of REFUSED) {
     test(`are refused for ${inspect(environment, { breakLength: Infinity })}`, async () => {
@@ -3673,6 +3776,37 @@ describe('stale if error', () => {
     })
   }
 
+  test('has one line in the log for a request that failed, not one for each parameter in it', async () => {
+    for (const failing of [reply(503), unreachable('ECONNRESET'), 'never'] as const) {
+      clearCache()
+      const lines = consoleLines()
+      const names = Array.from({ length: 20 }, (_, index) => `/app/p${index}`)
+      const aws = scene(parameters(Object.fromEntries(names.map((name) => [name, 'one']))))
+      const invoke = withCache((_: unknown, context) => Object.getOwnPropertyNames(context).length, { ssm: names, fetch: aws.fetch })
+      await invoke({}, lambdaContext())
+      aws.say(failing)
+      pass(MINUTE)
+      if (failing === 'never') {
+        mockTimeouts()
+        const waiting = invoke({}, contextWith(SECOND))
+        await advance(SECOND)
+        await waiting
+      } else await invoke({}, lambdaContext())
+      assert.equal(lines.length, failing === 'never' ? 1 : 2, lines.join('\n'))
+    }
+  })
+
+  test('has a line for each secret that failed, since each is a request', async () => {
+    const lines = consoleLines()
+    const aws = scene(SECRETS.answer('one'))
+    const invoke = invoking({ secrets: ['a', 'b'], fetch: aws.fetch }, 'a')
+    await invoke()
+    aws.say(reply(503))
+    pass(MINUTE)
+    await invoke()
+    assert.deepEqual(lines.map((line) => line.slice(0, 24)).sort(), ['lambda-cache: secrets a:', 'lambda-cache: secrets b:'])
+  })
+
   test('leaves alone who has a maxAge that has not passed', async () => {
     const aws = scene(SSM.answer('one'))
     const [hasty, patient] = [10, 600].map((maxAge) => invoking({ ...SSM.entry(), fetch: aws.fetch, maxAge }, 'value'))
@@ -3792,6 +3926,18 @@ describe('the deadline', () => {
       const { fetch } = script(SSM.answer('one'))
       assert.equal(await withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch })({}, { ...lambdaContext(), getRemainingTimeInMillis: () => left }), 'one')
     }
+  })
+
+  test('is that of Lambda\'s own context in the one of a durable function', async () => {
+    mockTimeouts()
+    const { fetch } = script('never')
+    const handler = withCache(() => assert.fail('no handler without its values'), { ssm: ['/app/value'], fetch })
+    const result = failure(handler({}, { lambdaContext: contextWith(1500) } as never), { code: 'Timeout' })
+    await turns()
+    await advance(1299)
+    assert.equal(await isSettled(result), false)
+    await advance(1)
+    assert.equal(await isSettled(result), true)
   })
 
   test('is none for what is there', async () => {
@@ -4428,6 +4574,8 @@ describeOverBoth('faults', () => {
     readonly what: string
     /** What the server does instead of answering, unless it gives false. Without it, there is no server. */
     readonly inject?: (victim: Victim) => unknown
+    /** What makes the call meanwhile, in the place of the transport itself. */
+    readonly fetch?: Fetch
     readonly attempts: number
     /** Of the error; without it, all goes well in the end. */
     readonly code?: string | Readonly<Record<Source, string>>
@@ -4515,6 +4663,35 @@ describeOverBoth('faults', () => {
       attempts: 1,
       milliseconds: 4 * (STALL - 1),
     },
+    {
+      what: 'an answer that comes while the event loop is blocked',
+      inject: async ({ response, whole }) => {
+        await calm()
+        response.end(whole)
+        mock.timers.tick(STALL)
+      },
+      attempts: 1,
+      milliseconds: STALL,
+    },
+    {
+      what: 'an answer after 2.5 s',
+      inject: async (victim) => {
+        if (victim.attempt === 1) return stall(victim)
+        await calm()
+        mock.timers.tick(2500)
+        victim.response.end(victim.whole)
+      },
+      attempts: 2,
+      milliseconds: STALL + 2500,
+    },
+    {
+      what: 'the timeout of the user\'s own fetch',
+      inject: () => {},
+      fetch: (url, init) => globalThis.fetch(url, { ...init, signal: AbortSignal.any([init.signal, AbortSignal.timeout(20)]) }) as never,
+      attempts: 3,
+      code: 'Timeout',
+    },
+    { what: 'too many open files', fetch: () => Promise.reject(unreachable('EMFILE')), attempts: 3, code: 'EMFILE' },
     { what: 'end of connection before content-length', inject: async (victim) => (await half(victim, { 'content-length': 10_000 }), victim.response.socket?.end()), ...NETWORK },
     { what: 'end of connection without the last chunk', inject: async (victim) => (await half(victim, {}, victim.whole), victim.response.socket?.end()), ...NETWORK },
     { what: 'HTTP 500', inject: (victim) => refuse(victim, 500, 'InternalError'), attempts: 3, code: 'InternalError' },
@@ -4550,7 +4727,7 @@ describeOverBoth('faults', () => {
     { what: '304 without having asked', inject: ({ response }) => response.writeHead(304).end(), attempts: 1, code: 'Http304', sources: [S3], again: 'as before' },
   ]
 
-  for (const { what, inject, attempts, code, milliseconds = 0, sources = SOURCES, value: given = `${CANARY}-two`, again } of FAULTS) {
+  for (const { what, inject, fetch: own, attempts, code, milliseconds = 0, sources = SOURCES, value: given = `${CANARY}-two`, again } of FAULTS) {
     for (const source of sources) {
       test(`${what}: ${source.source}`, async () => {
         elsewhere = await serve(({ headers }, response) => (visitors.push(headers), response.end(`${CANARY}-foreign`)))
@@ -4567,7 +4744,8 @@ describeOverBoth('faults', () => {
         const fetch: Fetch = async (url, init) => {
           calls += 1
           arrived = 0
-          const response = await globalThis.fetch(faulty && !inject ? url.replace(aws.url, closed) : url, init)
+          const make = (faulty && own) || (globalThis.fetch as Fetch)
+          const response = await make(faulty && !inject ? url.replace(aws.url, closed) : url, init)
           const { status, headers, body } = response
           return { status, headers, body: body && counted(body), text: () => response.text() }
         }
@@ -4607,6 +4785,168 @@ describeOverBoth('faults', () => {
   }
 })
 
+// ---- The line ----
+
+describe('the line', () => {
+  const uris = (count: number) => Array.from({ length: count }, (_, index) => `s3://bucket/object-${index}`)
+
+  /** Answers when it is told to, in any order; knows what is under way. */
+  function desk() {
+    const waiting: { readonly key: string; readonly signal: AbortSignal; answer(text?: string): void }[] = []
+    const seen: string[] = []
+    const fetch: Fetch = (url, { signal }) =>
+      new Promise((resolve, reject) => {
+        const key = new URL(url).pathname.slice(1)
+        seen.push(key)
+        const leave = () => void (waiting.includes(request) && waiting.splice(waiting.indexOf(request), 1))
+        const request = { key, signal, answer: (text = key) => (leave(), resolve(reply(200, text))) }
+        waiting.push(request)
+        signal.addEventListener('abort', () => (leave(), reject(signal.reason as Error)))
+      })
+    return { waiting, seen, fetch }
+  }
+
+  test('holds all requests but 20, first come first served', async () => {
+    const { waiting, seen, fetch } = desk()
+    const reads = uris(50).map((uri) => getObject(uri, { binary: true, fetch }))
+    await turns()
+    assert.equal(waiting.length, 20)
+    for (let answered = 1; answered <= 50; answered += 1) {
+      waiting.at(answered % 2 ? 0 : -1)!.answer()
+      await turns()
+      assert.equal(waiting.length, Math.min(20, 50 - answered))
+    }
+    await Promise.all(reads)
+    assert.deepEqual(seen, uris(50).map((uri) => uri.slice('s3://bucket/'.length)))
+  })
+
+  test('is one for all: wrapped functions, direct reads, refreshes ahead, and pages of a tree', async () => {
+    const { waiting, seen, fetch } = desk()
+    mock.method(Math, 'random', () => 0)
+    const warm = script(reply(200, 'old'))
+    let pick: Fetch = warm.fetch
+    const ahead = withCache(() => 'ran', { s3: [{ uri: 's3://bucket/ahead', binary: true }], fetch: (url, init) => pick(url, init) })
+    await ahead({}, lambdaContext())
+    pick = fetch
+    pass(50 * SECOND)
+    const [one, two] = [uris(20).slice(0, 10), uris(20).slice(10)].map((some) => withCache(() => 'ran', { s3: some.map((uri, index) => ({ uri, binary: true, as: `a${index}` })), fetch }))
+    const running = [one!({}, lambdaContext()), two!({}, lambdaContext())]
+    await turns()
+    running.push(ahead({}, lambdaContext()))
+    const direct = getSecret('a', { fetch })
+    const tree = getParametersByPath('/app', { fetch })
+    await turns()
+    assert.deepEqual([waiting.length, seen.includes('ahead')], [20, false])
+    waiting[0]!.answer()
+    await turns()
+    assert.equal(seen.at(-1), 'ahead')
+    waiting[0]!.answer()
+    await turns()
+    waiting.at(-1)!.answer('{"SecretString":"value"}')
+    assert.equal(await direct, 'value')
+    await turns()
+    waiting.at(-1)!.answer('{"Parameters":[],"NextToken":"1"}')
+    await turns()
+    waiting.at(-1)!.answer('{"Parameters":[]}')
+    assert.deepEqual(await tree, {})
+    while (waiting.length > 0) {
+      waiting[0]!.answer()
+      await turns()
+    }
+    assert.deepEqual(await Promise.all(running), ['ran', 'ran', 'ran'])
+  })
+
+  test('is not for custom loads and container credentials', async () => {
+    const { waiting, fetch } = desk()
+    setEnvironment({ AWS_REGION: 'us-east-1', AWS_CONTAINER_CREDENTIALS_FULL_URI: 'http://127.0.0.1/credentials' })
+    const reads = uris(30).map((uri) => getObject(uri, { binary: true, fetch }))
+    await turns()
+    assert.deepEqual(waiting.map(({ key }) => key), ['credentials'])
+    assert.equal(await withCache((_: unknown, context) => context.slow, { custom: [{ as: 'slow', load: async () => 'loaded' }] })({}, lambdaContext()), 'loaded')
+    waiting[0]!.answer(JSON.stringify({ AccessKeyId: 'id', SecretAccessKey: 'secret', Expiration: new Date(START + HOUR).toISOString() }))
+    await turns()
+    assert.equal(waiting.length, 20)
+    while (waiting.length > 0) {
+      waiting[0]!.answer()
+      await turns()
+    }
+    await Promise.all(reads)
+  })
+
+  test('takes back the place of what hangs or is abandoned, deaf to its signal or not', async () => {
+    mockTimeouts()
+    let [calls, deaf] = [0, true]
+    const fetch: Fetch = (url, { signal }) => {
+      calls += 1
+      if (!url.endsWith('hangs')) return Promise.resolve(reply(200, 'value'))
+      return new Promise((_, reject) => void (deaf || signal.addEventListener('abort', () => reject(signal.reason as Error))))
+    }
+    for (deaf of [true, false]) {
+      calls = 0
+      const hanging = withCache(() => assert.fail('no handler without its values'), {
+        s3: Array.from({ length: 30 }, (_, index) => ({ uri: `s3://bucket/${index}/hangs`, binary: true, as: `a${index}` })), fetch,
+      })
+      const late = failure(hanging({}, contextWith(SECOND)), { code: 'Timeout' })
+      await turns()
+      const behind = getObject(`s3://bucket/${deaf}`, { binary: true, fetch })
+      await turns()
+      assert.deepEqual([await isSettled(behind), calls], [false, 20])
+      await advance(SECOND)
+      await late
+      await behind
+      assert.equal(calls, 21, 'nothing is sent for those who have given up in the line')
+    }
+  })
+
+  test('counts against the deadline alone, not as a stall', async () => {
+    mockTimeouts()
+    const { waiting, fetch } = desk()
+    const reads = uris(20).map((uri) => getObject(uri, { binary: true, fetch }).catch(() => {}))
+    const behind = getObject('s3://bucket/behind', { binary: true, fetch })
+    await advance(15 * SECOND)
+    assert.deepEqual(waiting.map(({ key }) => key), ['behind'])
+    await Promise.all(reads)
+    await advance(SECOND)
+    waiting[0]!.answer('value')
+    assert.equal(Buffer.from(await behind).toString(), 'value')
+  })
+
+  describeOverBoth('at a real server', () => {
+    test('takes 200 objects 20 at a time, and all of them', async () => {
+      const aws = await local({ objects: Object.fromEntries(uris(200).map((uri) => [uri, `content of ${uri}`])) })
+      const folder = await temporaryFolder()
+      let [now, most] = [0, 0]
+      aws.intercept = async (_, response) => {
+        now += 1
+        most = Math.max(most, now)
+        await turns(20)
+        response.once('finish', () => (now -= 1))
+        return false
+      }
+      const files = await Promise.all(uris(200).map((uri, index) => getObject(uri, { file: join(folder, `${index}`) })))
+      assert.equal(await readFile(files[199]!, 'utf8'), 'content of s3://bucket/object-199')
+      assert.equal(most, 20)
+    })
+
+    test('gets by with few files that may be open at once', { timeout: MINUTE, skip: process.platform === 'win32' && 'no ulimit there' }, async () => {
+      const aws = await local({ objects: Object.fromEntries(uris(200).map((uri) => [uri, 'content'])) })
+      const folder = await temporaryFolder()
+      const program = `
+        import { getObject, httpsFetch } from ${JSON.stringify(fileURLToPath(new URL('lambda-cache.ts', import.meta.url)))}
+        const options = ${transport === 'fetch' ? '{}' : '{ fetch: httpsFetch }'}
+        const uris = Array.from({ length: 200 }, (_, index) => \`s3://bucket/object-\${index}\`)
+        await Promise.all(uris.map((uri, index) => getObject(uri, { ...options, file: \`${folder}/\${index}\` })))
+        console.log('all')`
+      await writeFile(join(folder, 'program.mjs'), program)
+      const { stdout } = await promisify(execFile)('sh', ['-c', 'ulimit -n 128 && exec "$0" --import tsx "$1"', process.execPath, join(folder, 'program.mjs')], {
+        cwd: fileURLToPath(new URL('.', import.meta.url)), env: { ...process.env, ...aws.env },
+      })
+      assert.equal(stdout, 'all\n')
+    })
+  })
+})
+
+// ---- Many invocations at once ----
 // ---- Many invocations at once ----
 
 describeOverBoth('many invocations at once', () => {

@@ -570,6 +570,7 @@ export function clearCache(): void {
   events += 1
   cache.clear()
   bucketRegions.clear()
+  line = newLine()
 }
 
 /**
@@ -1331,8 +1332,8 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
     throw refused(`${service}:${action}`, host, answer)
   }
 
-  if (places > 0) places -= 1
-  else await new Promise<void>((resolve) => line.push(resolve))
+  const { places, waiting } = line
+  if (!places.pop()) await new Promise<void>((resolve) => waiting.push(resolve))
   try {
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -1344,17 +1345,19 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
       }
     }
   } finally {
-    // Whoever has given up in the line gives the place on at once.
-    const next = line.shift()
-    if (next) next()
-    else places += 1
+    const next = waiting.shift()
+    // Not in this turn of the event loop, in which those behind may come to the end of their time, too.
+    if (next) setImmediate(next)
+    else places.push(true)
   }
 }
 
-/** For how many more requests there is room: what goes out all at once is neither sent nor answered in time. */
-let places = 20
-/** Those who wait for a place, first come first served. */
-const line: (() => void)[] = []
+let line = newLine()
+
+/** What goes out all at once is neither sent nor answered in time: there is room for 20 requests, first come first served. */
+function newLine(): { readonly places: true[]; readonly waiting: (() => void)[] } {
+  return { places: Array(20).fill(true), waiting: [] }
+}
 
 function isPassing(error: unknown, kinds = PASSING): boolean {
   const { code, status } = error as LambdaCacheError
@@ -1421,8 +1424,9 @@ function unanswered(host: string, error: unknown): LambdaCacheError {
   const causes: { code?: unknown; name?: unknown }[] = []
   // A chain can be a loop.
   for (let cause = error; cause && causes.length < 10; cause = (cause as Error).cause) causes.push(cause)
+  const names = causes.map(({ name }) => name)
   const codes = causes.map(({ code }) => code).filter((code) => typeof code === 'string')
-  const code = `${codes[0] ?? causes.find(({ name }) => name === 'TimeoutError')?.name ?? causes[0]?.name}`.slice(0, 80)
+  const code = `${names.find((name) => name === 'TimeoutError') ?? codes[0] ?? names[0]}`.slice(0, 80)
   if (/^(ERR_TLS_)?CERT_|UNABLE_TO_|SELF_SIGNED_|ERR_INVALID_/.test(code)) return failure('RequestFailed', `no answer from ${host} (${code})`)
   if (/^(Z_|ERR__|ZSTD)/.test(code)) return failure('InvalidAnswer', `a body that cannot be decoded (${code})`, { status: 200 })
   if (code === 'EMFILE') return failure(code, 'too many open files (EMFILE)')
@@ -1611,7 +1615,7 @@ async function loadCredentials(call: Call, url: string, attempt: number): Promis
   const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
   const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
-  if (!accessKeyId || !secretAccessKey) throw noCredentials()
+  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'an answer without AccessKeyId and SecretAccessKey')
   return { value: { accessKeyId, secretAccessKey, sessionToken }, expires: Date.parse(Expiration) }
 }
 
