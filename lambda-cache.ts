@@ -22,10 +22,8 @@
 //   Endpoints
 //   Helpers
 
-import { createHash, createHmac, randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Readable, Transform } from 'node:stream'
-import { resolve } from 'node:path'
 
 // ---- Options and types ----
 
@@ -353,6 +351,11 @@ export class LambdaCacheError extends Error implements ErrorDetails {
 
 function failure(code: string, message: string, details?: Partial<ErrorDetails>): LambdaCacheError {
   return new LambdaCacheError(message, { ...details, code })
+}
+
+/** HTTP 200, and not what AWS answers. */
+function invalidAnswer(message: string): LambdaCacheError {
+  return failure('InvalidAnswer', message, { status: 200 })
 }
 
 // ---- withCache ----
@@ -868,10 +871,9 @@ function targetOf(entry: Entry, id: string): Target {
   const { fetch = globalThis.fetch as never, file, decrypt, versionId, versionStage } = entry
   const region = regionOfArn(id) ?? entry.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
   const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
-  if (entry.load) return { key: entry.load, thing: entry.load, host: 'load', bring }
-  const endpoint = endpointOf(service, region)
-  const thing = JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
-  return { key: file ? resolve(file) : thing, thing, host: endpoint.replace(/.*\/\//, ''), bring }
+  const endpoint = entry.load ? 'load' : endpointOf(service, region)
+  const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
+  return { key: file ? process.getBuiltinModule('node:path').resolve(file) : thing, thing, host: endpoint.replace(/.*\/\//, ''), bring }
 }
 
 /** From memory where that is fresh; the last value while AWS is left alone; else from a refresh, or the last value where that fails. */
@@ -988,7 +990,7 @@ const MISSING = ['ParameterNotFound', 'ParameterVersionNotFound', 'ResourceNotFo
 
 /** Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that. */
 function toOwn(error: unknown): LambdaCacheError {
-  return error instanceof LambdaCacheError ? error : failure('InvalidAnswer', "HTTP 200, but not AWS's JSON", { status: 200 })
+  return error instanceof LambdaCacheError ? error : invalidAnswer("HTTP 200, but not AWS's JSON")
 }
 
 /** A failure takes no room; what direct access made takes that of 1,000 at most. */
@@ -1057,38 +1059,28 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
 }
 
 /**
- * Whether an answer is known to say the same as an earlier one: text and bytes by what they hold, a file by its ETag, and what
- * `custom` loads if it is the same object or equal plain data.
+ * Whether an answer is known to say the same as an earlier one: a file by its ETag, since its path says nothing of what it holds, text
+ * and bytes by what they hold, and what `custom` loads if it is the same object or equal plain data.
  */
 function isSameAnswer(one: Answer, other: Answer): boolean {
-  // The path of a file says nothing of what it holds.
   if (one.identity !== undefined) return !!one.etag && one.etag === other.etag
+  const values = [one.value, other.value]
   try {
-    return isSameData(one.value, other.value)
+    return Object.is(one.value, other.value) || (process.getBuiltinModule('node:util').isDeepStrictEqual(...(values as [unknown, unknown])) && values.every(isPlain))
   } catch {
     // Too deep, or a loop.
     return false
   }
 }
 
-/** Throws where either is neither plain data nor the same as the other: that is no sameness either. */
-function isSameData(one: unknown, other: unknown): boolean {
-  if (Object.is(one, other)) return true
-  if (one instanceof Uint8Array && other instanceof Uint8Array) return !Buffer.compare(one, other)
-  const prototypes: unknown[] = [one, other].map(Object.getPrototypeOf)
-  const names = Reflect.ownKeys(one as object)
+/** Bytes, or data that hides nothing from a comparison. */
+function isPlain(data: unknown): boolean {
+  if (Object(data) !== data || data instanceof Uint8Array) return true
+  const properties = Object.getOwnPropertyDescriptors(data as object)
   return (
-    prototypes[0] === prototypes[1] &&
-    [null, Object.prototype, Array.prototype].includes(prototypes[0] as never) &&
-    names.length === Reflect.ownKeys(other as object).length &&
-    names.every((name) => isPlain(one, name) && isPlain(other, name) && isSameData(Reflect.get(one as object, name), Reflect.get(other as object, name)))
+    [null, Object.prototype, Array.prototype].includes(Object.getPrototypeOf(data) as never) &&
+    Object.entries(properties).every(([name, { enumerable, value }]) => (enumerable || name === 'length') && isPlain(value))
   )
-}
-
-/** Whether it is neither missing nor a getter nor hidden. */
-function isPlain(data: unknown, name: PropertyKey): boolean {
-  const { enumerable, get } = Object.getOwnPropertyDescriptor(data, name) ?? {}
-  return !get && (enumerable || name === 'length')
 }
 
 // ---- Loaders ----
@@ -1124,7 +1116,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   // All of them are as old as the answer, and are refreshed ahead together.
   const { value, parsed: _, ...common } = answers as Answer
   const loaded = (value as Found).get(bare(id))
-  if (!loaded) throw failure('InvalidAnswer', 'an answer without this name', { status: 200 })
+  if (!loaded) throw invalidAnswer('an answer without this name')
   return { ...common, ...loaded }
 }
 
@@ -1183,7 +1175,7 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
     const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken })
     for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
     NextToken = page.NextToken
-    if (tokens.has(NextToken)) throw failure('InvalidAnswer', 'a NextToken for the second time', { status: 200 })
+    if (tokens.has(NextToken)) throw invalidAnswer('a NextToken for the second time')
     if (NextToken) tokens.add(NextToken)
     // Lets the end of the invocation come between two pages.
     await inputTaken()
@@ -1228,11 +1220,12 @@ async function loadObject(call: Call, id: string, previous: Answer | undefined):
  * Where several threads download to one file, the last rename wins.
  */
 async function download(file: string, body: Body): Promise<Loaded> {
-  const fs = await import('node:fs/promises')
+  const fs = process.getBuiltinModule('node:fs').promises
+  const { resolve } = process.getBuiltinModule('node:path')
   const target = resolve(file)
   // Of one length, whatever that of the target's name.
   const prefix = resolve(target, '..', `.lambda-cache-${sha256(target).slice(0, 16)}-`)
-  const temporary = prefix + randomUUID()
+  const temporary = prefix + process.getBuiltinModule('node:crypto').randomUUID()
   try {
     await removeLeftovers(prefix).catch(() => {})
     // Exclusive creation follows no link that somebody left there.
@@ -1250,7 +1243,8 @@ async function download(file: string, body: Body): Promise<Loaded> {
 
 /** Removes what a process that was killed during a download has left. Lambda keeps `/tmp` when it replaces a process. */
 async function removeLeftovers(prefix: string): Promise<void> {
-  const fs = await import('node:fs/promises')
+  const fs = process.getBuiltinModule('node:fs').promises
+  const { resolve } = process.getBuiltinModule('node:path')
   const folder = resolve(prefix, '..')
   for (const name of await fs.readdir(folder)) {
     const path = resolve(folder, name)
@@ -1261,8 +1255,7 @@ async function removeLeftovers(prefix: string): Promise<void> {
 
 /** What tells whether a file is still the one that was written. */
 async function identify(file: string): Promise<string | undefined> {
-  const fs = await import('node:fs/promises')
-  return fs.lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
+  return process.getBuiltinModule('node:fs').promises.lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
 }
 
 async function loadCustom({ load }: Call): Promise<Loaded> {
@@ -1428,7 +1421,7 @@ function unanswered(host: string, error: unknown): LambdaCacheError {
   const codes = causes.map(({ code }) => code).filter((code) => typeof code === 'string')
   const code = `${names.find((name) => name === 'TimeoutError') ?? codes[0] ?? names[0]}`.slice(0, 80)
   if (/^(ERR_TLS_)?CERT_|UNABLE_TO_|SELF_SIGNED_|ERR_INVALID_/.test(code)) return failure('RequestFailed', `no answer from ${host} (${code})`)
-  if (/^(Z_|ERR__|ZSTD)/.test(code)) return failure('InvalidAnswer', `a body that cannot be decoded (${code})`, { status: 200 })
+  if (/^(Z_|ERR__|ZSTD)/.test(code)) return invalidAnswer(`a body that cannot be decoded (${code})`)
   if (code === 'EMFILE') return failure(code, 'too many open files (EMFILE)')
   return failure(/TIME?D?OUT/i.test(code) ? 'Timeout' : 'NetworkError', `no answer from ${host} (${code})`)
 }
@@ -1445,7 +1438,7 @@ async function* pieces({ status, headers }: FetchResponse, body: AsyncIterable<U
   let size = 0
   for (let next; !(next = await inTime(() => iterator.next())).done; ) {
     size += next.value.length
-    if (size > limit) throw failure('InvalidAnswer', `more than ${limit} bytes`)
+    if (size > limit) throw invalidAnswer(`more than ${limit} bytes`)
     yield next.value
   }
   // A 304 may give the length of what it does not send. Where there is a content-encoding, fetch has taken it off.
@@ -1469,7 +1462,7 @@ async function readAll(body: Body): Promise<Buffer> {
  * export const handler = withCache(async (event: Order, context) => charge(event, context.api_key), { secrets: ['/prod/api_key'], fetch: httpsFetch })
  */
 export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promise<FetchResponse & { json(): Promise<unknown> }> {
-  const { default: http }: { default: typeof import('node:http') } = url.startsWith('https:') ? ((await import('node:https')) as never) : await import('node:http')
+  const http = process.getBuiltinModule(`node:http${/^https/.test(url) ? 's' : ''}`) as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const call = http.request(url, init)
     const fail = (error: Error): void => {
@@ -1493,19 +1486,17 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
 
 /** As `fetch` does, takes off the content-encodings with which an S3 object may be stored. */
 async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
-  const codings = response.headers['content-encoding']?.toLowerCase().split(/\s*,\s*/) ?? []
-  if (!codings[0]) return response
-  const zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown } = await import('node:zlib')
-  const { pipeline } = await import('node:stream')
-  const { createGunzip, createInflate, createBrotliDecompress } = zlib
-  const zstd = zlib.createZstdDecompress as Decoder | undefined
-  const known = new Map<string, Decoder | undefined>(Object.entries({ gzip: createGunzip, 'x-gzip': createGunzip, deflate: createInflate, br: createBrotliDecompress, zstd }))
-  if (!codings.every((coding) => known.get(coding))) return response
+  const encoding = response.headers['content-encoding']
+  if (!encoding) return response
+  const zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown } = process.getBuiltinModule('node:zlib')
+  const { pipeline } = process.getBuiltinModule('node:stream')
+  const known = new Map<string, unknown>([['gzip', zlib.createGunzip], ['x-gzip', zlib.createGunzip], ['deflate', zlib.createInflate], ['br', zlib.createBrotliDecompress], ['zstd', zlib.createZstdDecompress]])
+  const decoders = encoding.toLowerCase().split(/\s*,\s*/).map((coding) => known.get(coding) as Decoder | undefined)
+  if (!decoders.every(Boolean)) return response
   let body: Readable = response
-  // That which was put on last comes off first.
-  for (const coding of codings.reverse()) {
-    let create = known.get(coding)!
-    if (create === createInflate) {
+  // What was put on last comes off first.
+  for (let create of decoders.reverse()) {
+    if (create === zlib.createInflate) {
       await new Promise((resolve) => body.once('readable', resolve).once('close', resolve))
       const first = body.read(1) as Buffer | null
       if (first) body.unshift(first)
@@ -1513,7 +1504,7 @@ async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Ar
       if (first && (first[0]! & 15) !== 8) create = zlib.createInflateRaw
     }
     // To flush at the end, and not to finish, takes what ends too early as far as it goes.
-    body = pipeline(body, create({ finishFlush: 1 }), () => {})
+    body = pipeline(body, create!({ finishFlush: 1 }), () => {})
   }
   return body
 }
@@ -1569,11 +1560,11 @@ export function sign({ method, url, headers, body = '', service, region, credent
 }
 
 function hmac(key: Buffer | string, text: string): Buffer {
-  return createHmac('sha256', key).update(text).digest()
+  return process.getBuiltinModule('node:crypto').createHmac('sha256', key).update(text).digest()
 }
 
 function sha256(data: string | Uint8Array): string {
-  return createHash('sha256').update(data).digest('hex')
+  return process.getBuiltinModule('node:crypto').createHash('sha256').update(data).digest('hex')
 }
 
 /** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
@@ -1594,7 +1585,9 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } = process.env
   const url = (path ? `http://169.254.170.2${path}` : full) as string
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
-  if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(url) || !URL.canParse(url)) throw noCredentials()
+  if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(url) || !URL.canParse(url)) {
+    throw failure('NoCredentials', 'no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)')
+  }
   const cell = cellOf(url, url, true)
   const holdsFor = (milliseconds: number): boolean => Date.now() + milliseconds < (cell.answer?.expires ?? 0)
   if (holdsFor(5 * 60_000)) return cell.answer!.value as Credentials
@@ -1610,21 +1603,13 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
 
 async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
-  const fs = await import('node:fs/promises')
-  const authorization = file ? (await fs.readFile(file, 'utf8').catch(noToken)).trim() : token
+  const fs = process.getBuiltinModule('node:fs').promises
+  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'cannot read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
   const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
   const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
   if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'an answer without AccessKeyId and SecretAccessKey')
   return { value: { accessKeyId, secretAccessKey, sessionToken }, expires: Date.parse(Expiration) }
-}
-
-function noCredentials(): LambdaCacheError {
-  return failure('NoCredentials', 'no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)')
-}
-
-function noToken(): never {
-  throw failure('NoCredentials', 'cannot read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')
 }
 
 // ---- Endpoints ----
