@@ -873,7 +873,7 @@ function targetOf(entry: Entry, id: string): Target {
   const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
   const endpoint = entry.load ? 'load' : endpointOf(service, region)
   const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
-  return { key: file ? process.getBuiltinModule('node:path').resolve(file) : thing, thing, host: endpoint.replace(/.*\/\//, ''), bring }
+  return { key: file ? builtin('path').resolve(file) : thing, thing, host: endpoint.replace(/.*\/\//, ''), bring }
 }
 
 /** From memory where that is fresh; the last value while AWS is left alone; else from a refresh, or the last value where that fails. */
@@ -891,7 +891,6 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   const isWithin = (seconds: number, answer: Answer): boolean => isYoungerThan(seconds, answer.time) && ('value' in answer || 'default' in entry)
   const isWanted = (answer?: Answer | void): answer is Answer => !!answer && (answer.order > after || (!isForced && isWithin(maxAge, answer)))
   const isUsable = (answer?: Answer): answer is Answer => !!answer && isWithin(maxAge + staleIfError, answer)
-  const fail = (): Promise<never> => Promise.reject((late[target.host] ??= tooLate(target.host)))
   for (;;) {
     const cell = cellOf(target.key, target.thing, !reader.direct)
     const { answer } = cell
@@ -909,13 +908,14 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
     const limit = isUsable(answer) ? (Date.now() + end) / 2 : end - DEADLINE_MARGIN
     let refresh: Refresh | undefined
     try {
-      if (!cell.refresh && Date.now() >= limit) await fail()
+      if (!cell.refresh && Date.now() >= limit) throw unanswered(target.host)
       refresh = refreshOf(cell, target.bring)
-      const fetched = await waitFor(cell, refresh, limit, undefined, fail)
+      const fetched = await waitFor(cell, refresh, limit)
       if (isWanted(fetched)) return fetched
-    } catch (error) {
+    } catch (thrown) {
       // Its request may have gone out too early for this reader.
       if (isForced && refresh && refresh.after < after && Date.now() < limit) continue
+      const error = thrown ?? (late[target.host] ??= unanswered(target.host))
       if (!isPassing(error) || !isUsable(cell.answer)) throw error
       cell.failed = Date.now()
       // What was asked for together fails with one error.
@@ -1003,10 +1003,10 @@ function makeRoom(cell: Cell): void {
 }
 
 /** When the last one who waits gives up, the refresh is abandoned: the next reader begins anew. */
-async function waitFor(cell: Cell, refresh: Refresh, limit: number, signal?: AbortSignal, otherwise?: () => Promise<never>): Promise<Answer | void> {
+async function waitFor(cell: Cell, refresh: Refresh, limit: number, signal?: AbortSignal): Promise<Answer | undefined> {
   refresh.waiters += 1
   try {
-    return await within(limit, refresh.result, signal, otherwise)
+    return await within(limit, refresh.result, signal)
   } finally {
     refresh.waiters -= 1
     if (!refresh.waiters && cell.refresh === refresh) {
@@ -1066,7 +1066,7 @@ function isSameAnswer(one: Answer, other: Answer): boolean {
   if (one.identity !== undefined) return !!one.etag && one.etag === other.etag
   const values = [one.value, other.value]
   try {
-    return Object.is(one.value, other.value) || (process.getBuiltinModule('node:util').isDeepStrictEqual(...(values as [unknown, unknown])) && values.every(isPlain))
+    return Object.is(one.value, other.value) || (builtin('util').isDeepStrictEqual(...(values as [unknown, unknown])) && values.every(isPlain))
   } catch {
     // Too deep, or a loop.
     return false
@@ -1086,10 +1086,9 @@ function isPlain(data: unknown): boolean {
 // ---- Loaders ----
 
 /** SSM names that go out together. What they come to is refreshed like any other thing, but not kept. */
-interface Batch {
-  readonly call: Call
+interface Batch extends Cell {
+  readonly key: Call
   readonly names: Set<string>
-  readonly cell: Cell
 }
 
 /** Those that still take names: until the end of the tick. */
@@ -1097,22 +1096,22 @@ let openBatches: Batch[] = []
 
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
-  const { names, cell } = batchFor(call)
+  const batch = batchFor(call)
+  const { names } = batch
   names.add(id)
   const bring: Target['bring'] = (how) => {
     openBatches = []
     return getParameters({ ...call, ...how, attempts: call.attempts }, names)
   }
-  let answers: Loaded | undefined
+  let answers: Partial<Loaded> = {}
   try {
-    answers = (await waitFor(cell, refreshOf(cell, bring), Infinity, call.signal))!
+    answers = (await waitFor(batch, refreshOf(batch, bring), Infinity, call.signal))!
     if (answers.missing) throw answers.missing
   } catch (error) {
     if (names.size < 2 || isPassing(error)) throw error
-    answers = undefined
   }
   // AWS refuses all ten for one that is malformed or not allowed, and an emulator may leave the selectors out: then each is asked for alone.
-  if (names.size > 1 && !(answers?.value as Found)?.has(bare(id))) answers = await getParameters(call, new Set([id]))
+  if (names.size > 1 && !(answers.value as Found | undefined)?.has(bare(id))) answers = await getParameters(call, new Set([id]))
   // All of them are as old as the answer, and are refreshed ahead together.
   const { value, parsed: _, ...common } = answers as Answer
   const loaded = (value as Found).get(bare(id))
@@ -1121,12 +1120,11 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
 }
 
 function batchFor(call: Call): Batch {
-  // A refresh ahead has one attempt, so it shares none with the others.
+  // A refresh ahead has one attempt, so it shares none with the others. AWS takes ten names at a time.
   const shared = ['region', 'decrypt', 'fetch', 'attempts'] as const
-  // AWS takes ten at a time.
-  const open = openBatches.find((batch) => batch.names.size < 10 && shared.every((option) => batch.call[option] === call[option]))
+  const open = openBatches.find(({ key, names }) => names.size < 10 && shared.every((option) => key[option] === call[option]))
   if (open) return open
-  const batch: Batch = { call, names: new Set(), cell: { key: call, thing: call } }
+  const batch: Batch = { key: call, thing: call, names: new Set() }
   openBatches.push(batch)
   return batch
 }
@@ -1220,12 +1218,12 @@ async function loadObject(call: Call, id: string, previous: Answer | undefined):
  * Where several threads download to one file, the last rename wins.
  */
 async function download(file: string, body: Body): Promise<Loaded> {
-  const fs = process.getBuiltinModule('node:fs').promises
-  const { resolve } = process.getBuiltinModule('node:path')
+  const fs = builtin('fs').promises
+  const { resolve } = builtin('path')
   const target = resolve(file)
   // Of one length, whatever that of the target's name.
   const prefix = resolve(target, '..', `.lambda-cache-${sha256(target).slice(0, 16)}-`)
-  const temporary = prefix + process.getBuiltinModule('node:crypto').randomUUID()
+  const temporary = prefix + builtin('crypto').randomUUID()
   try {
     await removeLeftovers(prefix).catch(() => {})
     // Exclusive creation follows no link that somebody left there.
@@ -1243,8 +1241,8 @@ async function download(file: string, body: Body): Promise<Loaded> {
 
 /** Removes what a process that was killed during a download has left. Lambda keeps `/tmp` when it replaces a process. */
 async function removeLeftovers(prefix: string): Promise<void> {
-  const fs = process.getBuiltinModule('node:fs').promises
-  const { resolve } = process.getBuiltinModule('node:path')
+  const fs = builtin('fs').promises
+  const { resolve } = builtin('path')
   const folder = resolve(prefix, '..')
   for (const name of await fs.readdir(folder)) {
     const path = resolve(folder, name)
@@ -1255,7 +1253,7 @@ async function removeLeftovers(prefix: string): Promise<void> {
 
 /** What tells whether a file is still the one that was written. */
 async function identify(file: string): Promise<string | undefined> {
-  return process.getBuiltinModule('node:fs').promises.lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
+  return builtin('fs').promises.lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
 }
 
 async function loadCustom({ load }: Call): Promise<Loaded> {
@@ -1334,7 +1332,7 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
       } catch (error) {
         if (attempt >= call.attempts || signal.aborted || !isPassing(error)) throw error
         const pause = Math.random() * attempt * (isPassing(error, THROTTLING) ? 1000 : 50)
-        await within(Date.now() + pause, new Promise(() => {}), signal)
+        await within(Date.now() + pause, new Promise(() => {}), signal).catch(() => {})
       }
     }
   } finally {
@@ -1365,10 +1363,6 @@ function refused(action: string, host: string, { status, headers, content }: Exc
   return failure(code, `${code} (HTTP ${status}) from ${host}${hint}`, { status, ...(requestId && { requestId }) })
 }
 
-function tooLate(host: string): LambdaCacheError {
-  return failure('Timeout', `no answer from ${host} in time: a VPC needs a VPC endpoint or NAT`)
-}
-
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
 async function exchange<T = string>(call: Call, url: string, request: HttpRequest, attempt: number, read?: BodyReader<T>): Promise<Exchanged<T>> {
   // Bytes of an answer in JSON or XML, 8 MiB: far more than AWS ever sends.
@@ -1380,9 +1374,9 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
   /** Gives a step up after 2 s without progress, in the second attempt after 4 and in the third after 8, whatever the transport does. */
   async function inTime<V>(step: () => V | Promise<V>): Promise<V> {
     // Nothing begins for a reader that has given up.
-    if (signal.aborted) throw tooLate(host)
+    if (signal.aborted) throw unanswered(host)
     try {
-      return (await within(Date.now() + 1000 * 2 ** attempt, step(), signal, () => Promise.reject(tooLate(host)))) as V
+      return (await within(Date.now() + 1000 * 2 ** attempt, step(), signal)) as V
     } catch (error) {
       throw unanswered(host, error)
     }
@@ -1410,20 +1404,23 @@ type InTime = <T>(step: () => T | Promise<T>) => Promise<T>
 
 /**
  * Whatever a transport throws may pass, but for what is known to stay, such as a certificate that is wrong. The error itself is not
- * passed on: it can quote a header.
+ * passed on: it can quote a header. Without one, time is up.
  */
-function unanswered(host: string, error: unknown): LambdaCacheError {
+function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): LambdaCacheError {
   if (error instanceof LambdaCacheError) return error
-  const causes: { code?: unknown; name?: unknown }[] = []
-  // A chain can be a loop.
-  for (let cause = error; cause && causes.length < 10; cause = (cause as Error).cause) causes.push(cause)
-  const names = causes.map(({ name }) => name)
-  const codes = causes.map(({ code }) => code).filter((code) => typeof code === 'string')
-  const code = `${names.find((name) => name === 'TimeoutError') ?? codes[0] ?? names[0]}`.slice(0, 80)
-  if (/^(ERR_TLS_)?CERT_|UNABLE_TO_|SELF_SIGNED_|ERR_INVALID_/.test(code)) return failure('RequestFailed', `no answer from ${host} (${code})`)
-  if (/^(Z_|ERR__|ZSTD)/.test(code)) return invalidAnswer(`a body that cannot be decoded (${code})`)
+  const [codes, names]: [unknown[], unknown[]] = [[], []]
+  // A chain of causes can be a loop.
+  for (let cause = error as NodeJS.ErrnoException | undefined; cause && codes.length < 9; cause = cause.cause as typeof cause) {
+    codes.push(cause.code)
+    names.push(cause.name)
+  }
+  const texts = [...codes, ...names].filter((text) => typeof text === 'string')
+  const all = texts.join()
+  const code = `${texts[0]}`.slice(0, 80)
   if (code === 'EMFILE') return failure(code, 'too many open files (EMFILE)')
-  return failure(/TIME?D?OUT/i.test(code) ? 'Timeout' : 'NetworkError', `no answer from ${host} (${code})`)
+  if (/\b(Z|ERR_|ZSTD)_/.test(all)) return invalidAnswer(`a body that cannot be decoded (${code})`)
+  const kind = /CERT_|UNABLE_TO_|SELF_SIGNED_|ERR_INVALID_/.test(all) ? 'RequestFailed' : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
+  return failure(kind, `no answer from ${host} (${code})${kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''}`)
 }
 
 function countRequest(sent: Sent): void {
@@ -1462,7 +1459,7 @@ async function readAll(body: Body): Promise<Buffer> {
  * export const handler = withCache(async (event: Order, context) => charge(event, context.api_key), { secrets: ['/prod/api_key'], fetch: httpsFetch })
  */
 export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promise<FetchResponse & { json(): Promise<unknown> }> {
-  const http = process.getBuiltinModule(`node:http${/^https/.test(url) ? 's' : ''}`) as typeof import('node:http')
+  const http = builtin(/^https/.test(url) ? 'https' : 'http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const call = http.request(url, init)
     const fail = (error: Error): void => {
@@ -1488,8 +1485,8 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
 async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
   const encoding = response.headers['content-encoding']
   if (!encoding) return response
-  const zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown } = process.getBuiltinModule('node:zlib')
-  const { pipeline } = process.getBuiltinModule('node:stream')
+  const zlib = builtin('zlib')
+  const { pipeline } = builtin('stream')
   const known = new Map<string, unknown>([['gzip', zlib.createGunzip], ['x-gzip', zlib.createGunzip], ['deflate', zlib.createInflate], ['br', zlib.createBrotliDecompress], ['zstd', zlib.createZstdDecompress]])
   const decoders = encoding.toLowerCase().split(/\s*,\s*/).map((coding) => known.get(coding) as Decoder | undefined)
   if (!decoders.every(Boolean)) return response
@@ -1560,11 +1557,11 @@ export function sign({ method, url, headers, body = '', service, region, credent
 }
 
 function hmac(key: Buffer | string, text: string): Buffer {
-  return process.getBuiltinModule('node:crypto').createHmac('sha256', key).update(text).digest()
+  return builtin('crypto').createHmac('sha256', key).update(text).digest()
 }
 
 function sha256(data: string | Uint8Array): string {
-  return process.getBuiltinModule('node:crypto').createHash('sha256').update(data).digest('hex')
+  return builtin('crypto').createHash('sha256').update(data).digest('hex')
 }
 
 /** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
@@ -1603,7 +1600,7 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
 
 async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
-  const fs = process.getBuiltinModule('node:fs').promises
+  const fs = builtin('fs').promises
   const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'cannot read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
   const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
@@ -1652,19 +1649,35 @@ function isOn(variable: string): boolean {
 
 // ---- Helpers ----
 
-/** What the promise comes to; or nothing, or what is thrown instead, if at that time by `Date.now()` or with the abort it has not settled. */
-function within<T>(time: number, promise: T | Promise<T>, signal?: AbortSignal, otherwise?: () => Promise<never>): Promise<T | void> {
+/** One of Node's own modules, as it is at the moment: an import would keep what a test has replaced, and load more. */
+function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
+  return process.getBuiltinModule(`node:${name}`) as never
+}
+
+interface Builtins {
+  crypto: typeof import('node:crypto')
+  fs: typeof import('node:fs')
+  http: typeof import('node:http')
+  https: typeof import('node:https')
+  path: typeof import('node:path')
+  stream: typeof import('node:stream')
+  util: typeof import('node:util')
+  zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown }
+}
+
+/** What the promise comes to; rejects, with nothing, if at that time by `Date.now()` or with the abort it has not settled. */
+function within<T>(time: number, promise: T | Promise<T>, signal?: AbortSignal): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   let end!: () => void
-  const over = new Promise<void>((resolve) => {
-    end = resolve
+  const over = new Promise<never>((_, reject) => {
+    end = () => reject()
     const remaining = time - Date.now()
     // Node has no longer timers: it would let them end at once.
     if (remaining < 2 ** 31) timer = setTimeout(() => void inputTaken().then(end), Math.max(remaining, 0))
     if (signal?.aborted) end()
     signal?.addEventListener('abort', end)
   })
-  return Promise.race([promise, over.then(otherwise)]).finally(() => {
+  return Promise.race([promise, over]).finally(() => {
     clearTimeout(timer)
     signal?.removeEventListener('abort', end)
   })
