@@ -957,15 +957,12 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
       // Whoever comes in the same tick still shares the request.
       await undefined
       countRequest(sent)
-      const loaded = await bring({ attempts, signal: controller.signal, sent }, cell.answer)
-      if (attempts > 1 || !loaded.missing) return keep(loaded)
-      return undefined
-    } catch (thrown) {
-      const missing = toOwn(thrown)
-      if (attempts === 1) return undefined
+      const loaded = await bring({ attempts, signal: controller.signal, sent }, cell.answer).catch((error: unknown): Loaded => ({ missing: toOwn(error) }))
+      const { code } = Object(loaded.missing) as Partial<LambdaCacheError>
+      if (attempts === 1 && loaded.missing) return undefined
       // That there is no such thing is an answer too, for those who have a default.
-      if (!MISSING.includes(missing.code)) throw missing
-      return keep({ missing })
+      if (code && !MISSING.includes(code)) throw loaded.missing
+      return keep(loaded)
     } finally {
       if (cell.refresh === refresh) cell.refresh = undefined
       makeRoom(cell)
@@ -1064,23 +1061,12 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
  */
 function isSameAnswer(one: Answer, other: Answer): boolean {
   if (one.identity !== undefined) return !!one.etag && one.etag === other.etag
-  const values = [one.value, other.value]
   try {
-    return Object.is(one.value, other.value) || (builtin('util').isDeepStrictEqual(...(values as [unknown, unknown])) && values.every(isPlain))
+    // A clone of what is not plain, such as an object with private fields, is not equal to it, or cannot be made.
+    return Object.is(one.value, other.value) || builtin('util').isDeepStrictEqual(structuredClone(one.value), other.value)
   } catch {
-    // Too deep, or a loop.
     return false
   }
-}
-
-/** Bytes, or data that hides nothing from a comparison. */
-function isPlain(data: unknown): boolean {
-  if (Object(data) !== data || data instanceof Uint8Array) return true
-  const properties = Object.getOwnPropertyDescriptors(data as object)
-  return (
-    [null, Object.prototype, Array.prototype].includes(Object.getPrototypeOf(data) as never) &&
-    Object.entries(properties).every(([name, { enumerable, value }]) => (enumerable || name === 'length') && isPlain(value))
-  )
 }
 
 // ---- Loaders ----
@@ -1106,16 +1092,15 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   let answers: Partial<Loaded> = {}
   try {
     answers = (await waitFor(batch, refreshOf(batch, bring), Infinity, call.signal))!
-    if (answers.missing) throw answers.missing
   } catch (error) {
     if (names.size < 2 || isPassing(error)) throw error
   }
   // AWS refuses all ten for one that is malformed or not allowed, and an emulator may leave the selectors out: then each is asked for alone.
   if (names.size > 1 && !(answers.value as Found | undefined)?.has(bare(id))) answers = await getParameters(call, new Set([id]))
   // All of them are as old as the answer, and are refreshed ahead together.
-  const { value, parsed: _, ...common } = answers as Answer
-  const loaded = (value as Found).get(bare(id))
-  if (!loaded) throw invalidAnswer('an answer without this name')
+  const { value, missing, parsed: _, ...common } = answers as Answer
+  const loaded = (value as Found | undefined)?.get(bare(id))
+  if (!loaded) throw missing ?? invalidAnswer('an answer without this name')
   return { ...common, ...loaded }
 }
 
@@ -1201,7 +1186,6 @@ const bucketRegions = new Map<string, string>()
 async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
   const { file, versionId, binary } = call
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
-  if (/\p{Cs}/u.test(id)) throw failure('UnsupportedKey', 'half a surrogate pair')
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const { status, headers, content } = await send<Loaded>(
     { ...call, bucket },
@@ -1417,9 +1401,8 @@ function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): La
   const texts = [...codes, ...names].filter((text) => typeof text === 'string')
   const all = texts.join()
   const code = `${texts[0]}`.slice(0, 80)
-  if (code === 'EMFILE') return failure(code, 'too many open files (EMFILE)')
   if (/\b(Z|ERR_|ZSTD)_/.test(all)) return invalidAnswer(`a body that cannot be decoded (${code})`)
-  const kind = /CERT_|UNABLE_TO_|SELF_SIGNED_|ERR_INVALID_/.test(all) ? 'RequestFailed' : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
+  const kind = /CERT_|UNABLE_TO_|SELF_SIGNED_|ERR_INVALID_/.test(all) ? 'RequestFailed' : code === 'EMFILE' ? code : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
   return failure(kind, `no answer from ${host} (${code})${kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''}`)
 }
 
@@ -1566,7 +1549,8 @@ function sha256(data: string | Uint8Array): string {
 
 /** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
 function encode(text: string): string {
-  return encodeURIComponent(text).replace(/[!'()*]/g, (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`)
+  // Half a surrogate pair cannot be encoded, nor can it stand in a URL.
+  return (/\p{Cs}/u.test(text) ? text : encodeURIComponent(text)).replace(/[!'()*]/g, (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`)
 }
 
 function encodePath(path: string): string {
@@ -1614,31 +1598,30 @@ async function loadCredentials(call: Call, url: string, attempt: number): Promis
 
 const REGION = /^(?!fips-)[a-z]+(-[a-z]+)+-\d+$/
 
-/** The DNS suffixes of the partitions, by how their regions begin. */
-const DNS_SUFFIXES = {
-  'cn-': 'amazonaws.com.cn',
-  'us-iso-': 'c2s.ic.gov',
-  'us-isob-': 'sc2s.sgov.gov',
-  'eu-isoe-': 'cloud.adc-e.uk',
-  'us-isof-': 'csp.hci.ic.gov',
-  'eusc-': 'amazonaws.eu',
-  '': 'amazonaws.com',
+/** The DNS suffixes of the partitions, by what the names of their regions have in them. */
+const DNS_SUFFIXES: Record<string, string> = {
+  cn: 'amazonaws.com.cn',
+  iso: 'c2s.ic.gov',
+  isob: 'sc2s.sgov.gov',
+  isoe: 'cloud.adc-e.uk',
+  isof: 'csp.hci.ic.gov',
+  eusc: 'amazonaws.eu',
 }
 
 /** Without a slash at its end; for S3 with the bucket. */
 function endpointOf(service: string, region: string, bucket = ''): string {
   const custom = !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') && (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] || process.env['AWS_ENDPOINT_URL'])
+  const [fips, dualStack] = [isOn('AWS_USE_FIPS_ENDPOINT'), isOn('AWS_USE_DUALSTACK_ENDPOINT')]
+  const suffix = DNS_SUFFIXES[/^cn|^eusc|iso.?/.exec(region)?.[0].replace('-', '')!]
   if (!region) throw failure('NoRegion', 'set AWS_REGION, or region')
   if (!custom && !REGION.test(region)) throw refusal('region', 'one like eu-west-1', region)
-  const [, suffix] = Object.entries(DNS_SUFFIXES).find(([prefix]) => region.startsWith(prefix))!
-  const fips = isOn('AWS_USE_FIPS_ENDPOINT')
-  const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
-  const isSpecial = fips || dualStack
-  if (custom ? isSpecial || !/^https?:\/\/[^\s@?#]+$/.test(custom) || !URL.canParse(custom) : isSpecial && suffix !== 'amazonaws.com') throw failure('InvalidEndpoint', `AWS_ENDPOINT_URL takes http or https, no FIPS or dual-stack; nor does ${region}`)
+  if (((custom || suffix) && (fips || dualStack)) || (custom && !(/^https?:\/\/[^\s@?#]+$/.test(custom) && URL.canParse(custom)))) {
+    throw failure('InvalidEndpoint', `AWS_ENDPOINT_URL takes http or https, no FIPS or dual-stack; nor does ${region}`)
+  }
   if (custom) return new URL(custom).href.replace(/\/*$/, bucket && `/${bucket}`)
   // The plain name of SSM is the FIPS one in GovCloud; that of Secrets Manager has IPv6.
   const name = fips && (dualStack || service !== 'ssm' || !region.startsWith('us-gov-')) ? `${service}-fips` : service
-  const host = `${name}${dualStack && service === 's3' ? '.dualstack' : ''}.${region}.${dualStack && service === 'ssm' ? 'api.aws' : suffix}`
+  const host = `${name}${dualStack && service === 's3' ? '.dualstack' : ''}.${region}.${dualStack && service === 'ssm' ? 'api.aws' : suffix ?? 'amazonaws.com'}`
   // Virtual-hosted style, for the names that the certificate for *.s3.region.amazonaws.com covers.
   return /^[a-z\d-]+$/.test(bucket) ? `https://${bucket}.${host}` : `https://${host}${bucket && `/${bucket}`}`
 }
