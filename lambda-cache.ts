@@ -414,7 +414,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
 
   async function invoke(context: Invocation, run: (reading: Reading) => unknown, mayRepeat: boolean): Promise<unknown> {
     const ahead: Promise<unknown>[] = []
-    const reader: Reader = { end: endOf(context), ahead, late: {} }
+    const reader: Reader = { end: endOf(context), ahead }
     try {
       const given = (latest = isCurrent(latest) ? latest : await read(entries, reader))
       // A handler that computes at once would keep what is refreshed ahead from going out.
@@ -693,7 +693,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaul
 }
 
 function regionOfArn(id: string): string | undefined {
-  return /^arn:([^:]*:){2}([^:]+)/.exec(id)?.[2]
+  return id.startsWith('arn:') ? id.split(':')[3] : undefined
 }
 
 /** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
@@ -752,8 +752,6 @@ interface Reader {
   readonly end?: number
   /** Takes the refreshes ahead that the invocation is to wait for. */
   readonly ahead?: Promise<unknown>[]
-  /** By host: that the invocation's time is up, once for all that it waits for. */
-  readonly late?: Record<string, LambdaCacheError>
   /** Whether what it reads may be evicted. */
   readonly direct?: boolean
   /** The number of the request after which an answer has to be asked for, however fresh an earlier one may be. */
@@ -845,7 +843,7 @@ async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
         values[index] = [name, convert(entry, answer)]
         return answer
       } catch (thrown) {
-        const error = toOwn(thrown)
+        const error = thrown as LambdaCacheError
         const { source } = entry.kind
         throw failure(error.code, `${source} ${id}: ${error.message}`, { ...error, source, id })
       }
@@ -885,7 +883,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   const { maxAge, staleIfError } = entry
   // Milliseconds before the end of an invocation, for the error to get out.
   const DEADLINE_MARGIN = 200
-  const { ahead, end = Infinity, after = events, late = {} } = reader
+  const { ahead, end = Infinity, after = events } = reader
   const target = targetOf(entry, id)
   const isForced = 'after' in reader || maxAge === 0
   const isWithin = (seconds: number, answer: Answer): boolean => isYoungerThan(seconds, answer.time) && ('value' in answer || 'default' in entry)
@@ -915,7 +913,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
     } catch (thrown) {
       // Its request may have gone out too early for this reader.
       if (isForced && refresh && refresh.after < after && Date.now() < limit) continue
-      const error = thrown ?? (late[target.host] ??= unanswered(target.host))
+      const error = thrown ?? unanswered(target.host)
       if (!isPassing(error) || !isUsable(cell.answer)) throw error
       cell.failed = Date.now()
       // What was asked for together fails with one error.
@@ -1185,6 +1183,7 @@ const bucketRegions = new Map<string, string>()
 /** API: GetObject, conditional on the ETag where the earlier content is still there. */
 async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
   const { file, versionId, binary } = call
+  const consumers = builtin('stream/consumers')
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const { status, headers, content } = await send<Loaded>(
@@ -1192,7 +1191,7 @@ async function loadObject(call: Call, id: string, previous: Answer | undefined):
     versionId ? 'GetObjectVersion' : 'GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
     { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
-    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await readAll(body)) : new TextDecoder().decode(await readAll(body)) }),
+    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await consumers.arrayBuffer(body as never)) : await consumers.text(body as never) }),
   )
   return status === 304 ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
 }
@@ -1237,7 +1236,7 @@ async function removeLeftovers(prefix: string): Promise<void> {
 
 /** What tells whether a file is still the one that was written. */
 async function identify(file: string): Promise<string | undefined> {
-  return builtin('fs').promises.lstat(file).then(({ ino, size, mtimeMs }) => [ino, size, mtimeMs].join(), () => undefined)
+  return builtin('fs').promises.lstat(file).then((stat) => [stat.ino, stat.size, stat.mtimeMs].join(), () => undefined)
 }
 
 async function loadCustom({ load }: Call): Promise<Loaded> {
@@ -1263,7 +1262,7 @@ interface HttpRequest {
   readonly body?: string
 }
 
-type Body = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
+type Body = AsyncIterable<Uint8Array> | Iterable<string>
 type BodyReader<T> = (body: Body) => Promise<T>
 
 /** By error code and HTTP status. */
@@ -1281,7 +1280,6 @@ async function callJson<T>(call: Call, action: string, input: object): Promise<T
 async function send<T = string>(call: Call, action: string, path: string, unsigned: HttpRequest, read?: BodyReader<T>): Promise<Exchanged<T>> {
   const { service, bucket = '', signal } = call
   let clockOffset = 0
-  let moved = false
 
   /** One attempt. To follow a region or a clock, each of them once, is part of it. */
   async function sendOnce(attempt: number): Promise<Exchanged<T>> {
@@ -1295,9 +1293,8 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
     if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
     const content = answer.content as string
     const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? /HeaderMalformed<.*<Region>(.*?)</s.exec(content)?.[1]!
-    if (bucket && !moved && bucketRegion !== region && REGION.test(bucketRegion)) {
+    if (bucket && region === call.region && bucketRegion !== region && REGION.test(bucketRegion)) {
       bucketRegions.set(bucket, bucketRegion)
-      moved = true
       return sendOnce(attempt)
     }
     if (!clockOffset && /TooSkewed|Signature expired|not yet current/.test(content)) {
@@ -1314,7 +1311,7 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
       try {
         return await sendOnce(attempt)
       } catch (error) {
-        if (attempt >= call.attempts || signal.aborted || !isPassing(error)) throw error
+        if (attempt >= call.attempts || !isPassing(error)) throw error
         const pause = Math.random() * attempt * (isPassing(error, THROTTLING) ? 1000 : 50)
         await within(Date.now() + pause, new Promise(() => {}), signal).catch(() => {})
       }
@@ -1374,8 +1371,8 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
     })
     const { status, headers, body } = response
     const isWanted = status === 200 && read
-    const whole = body ? pieces(response, body, inTime, isWanted ? Infinity : MAX_ANSWER_SIZE) : [Buffer.from(await inTime(() => response.text()))]
-    const content = await (isWanted ? read(whole) : readAll(whole))
+    const whole = body ? pieces(response, body, inTime, isWanted ? Infinity : MAX_ANSWER_SIZE) : [await inTime(() => response.text())]
+    const content = await (isWanted ? read(whole) : builtin('stream/consumers').text(whole as never))
     return { status, headers, content: content as T }
   } finally {
     // Whatever has not been read is not wanted.
@@ -1426,12 +1423,6 @@ async function* pieces({ status, headers }: FetchResponse, body: AsyncIterable<U
   if (length && size !== Number(length)) throw failure('NetworkError', 'the body is cut short')
 }
 
-async function readAll(body: Body): Promise<Buffer> {
-  const chunks: Uint8Array[] = []
-  for await (const chunk of body) chunks.push(chunk)
-  return Buffer.concat(chunks)
-}
-
 // ---- Fetch over node:https ----
 
 /**
@@ -1454,7 +1445,7 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
     call.on('response', resolve).on('error', fail).on('close', () => reject(new Error('closed'))).end(init.body)
   })
   const body = untilAborted(await decoded(response), init.signal)
-  const text = async (): Promise<string> => new TextDecoder().decode(await readAll(body))
+  const text = async (): Promise<string> => builtin('stream/consumers').text(body as never)
   return {
     status: response.statusCode!,
     headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
@@ -1644,6 +1635,7 @@ interface Builtins {
   https: typeof import('node:https')
   path: typeof import('node:path')
   stream: typeof import('node:stream')
+  'stream/consumers': typeof import('node:stream/consumers')
   util: typeof import('node:util')
   zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown }
 }
