@@ -385,7 +385,15 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
     const streams = typeof (second as Partial<ResponseStream> | undefined)?.write === 'function'
     const context = Object(streams ? rest.shift() : second) as Invocation
     const run = (reading: Reading): unknown => {
-      provide(context, reading)
+      // A name that is there already is somebody else's, unless it is one of these entries' from an earlier invocation with this context.
+      for (const { as } of entries) {
+        if (as in context && (Object.getOwnPropertyDescriptor(context, as)?.get as Partial<Getter> | undefined)?.entries !== entries) throw refusal('as', 'a free name', as)
+      }
+      try {
+        Object.defineProperties(context, reading.properties)
+      } catch {
+        throw refusal('context', 'one that is not frozen', context)
+      }
       return streams ? (handler as Callable)(event, second, context, ...rest) : (handler as Callable)(event, context, ...rest)
     }
     if (options.refreshOn || !isCurrent(latest)) return invoke(context, run, !streams)
@@ -397,24 +405,11 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
     }
   }
 
-  /**
-   * Defines the values on the context. A name that is there already is somebody else's, and so an error, unless it is one of
-   * these entries' from an earlier invocation with the same context: then the new getter takes the place of the old one.
-   */
-  function provide(context: object, reading: Reading): void {
-    for (const { as } of entries) {
-      if (as in context && (Object.getOwnPropertyDescriptor(context, as)?.get as Partial<Getter> | undefined)?.entries !== entries) throw refusal('as', 'a free name', as)
-    }
-    try {
-      Object.defineProperties(context, reading.properties)
-    } catch {
-      throw refusal('context', 'one that is not frozen', context)
-    }
-  }
-
   async function invoke(context: Invocation, run: (reading: Reading) => unknown, mayRepeat: boolean): Promise<unknown> {
     const ahead: Promise<unknown>[] = []
-    const reader: Reader = { end: endOf(context), ahead }
+    // Where an invocation's end is not enforced, the time that remains is not positive.
+    const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() ?? 0
+    const reader: Reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
     try {
       const given = (latest = isCurrent(latest) ? latest : await read(entries, reader))
       // A handler that computes at once would keep what is refreshed ahead from going out.
@@ -512,12 +507,6 @@ interface Invocation extends Partial<LambdaContext> {
   readonly lambdaContext?: Partial<LambdaContext>
 }
 
-/** By `Date.now()`. Where an invocation's end is not enforced, the time that remains is not positive. */
-function endOf(context: Invocation): number {
-  const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() ?? 0
-  return remaining > 0 ? Date.now() + remaining : Infinity
-}
-
 // ---- Direct access ----
 
 /** What `getParameter`, `getParametersByPath`, `getSecret` and `getObject` take: what an entry says, `fetch` and `staleIfError`. */
@@ -573,7 +562,7 @@ export function clearCache(): void {
   events += 1
   cache.clear()
   bucketRegions.clear()
-  line = newLine()
+  line = { places: Array(20).fill(true), waiting: [] }
 }
 
 /**
@@ -951,6 +940,7 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
   const controller = new AbortController()
   const sent: Sent = { order: 0, time: 0 }
   async function load(): Promise<Answer | undefined> {
+    const MAX_ENTRIES = 1000
     try {
       // Whoever comes in the same tick still shares the request.
       await undefined
@@ -963,7 +953,12 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
       return keep(loaded)
     } finally {
       if (cell.refresh === refresh) cell.refresh = undefined
-      makeRoom(cell)
+      // A failure takes no room; what direct access made takes that of 1,000 at most.
+      if (!cell.answer && !cell.refresh && cache.get(cell.key) === cell) cache.delete(cell.key)
+      if (cache.size > MAX_ENTRIES) {
+        const free = [...cache.values()].filter(({ stays, refresh }) => !stays && !refresh)
+        for (const { key } of free.slice(0, -MAX_ENTRIES)) cache.delete(key)
+      }
     }
   }
   function keep(loaded: Loaded): Answer {
@@ -986,15 +981,6 @@ const MISSING = ['ParameterNotFound', 'ParameterVersionNotFound', 'ResourceNotFo
 /** Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that. */
 function toOwn(error: unknown): LambdaCacheError {
   return error instanceof LambdaCacheError ? error : invalidAnswer("HTTP 200, but not AWS's JSON")
-}
-
-/** A failure takes no room; what direct access made takes that of 1,000 at most. */
-function makeRoom(cell: Cell): void {
-  if (!cell.answer && !cell.refresh && cache.get(cell.key) === cell) cache.delete(cell.key)
-  const MAX_ENTRIES = 1000
-  if (cache.size <= MAX_ENTRIES) return
-  const free = [...cache.values()].filter(({ stays, refresh }) => !stays && !refresh)
-  for (const { key } of free.slice(0, -MAX_ENTRIES)) cache.delete(key)
 }
 
 /** When the last one who waits gives up, the refresh is abandoned: the next reader begins anew. */
@@ -1080,7 +1066,11 @@ let openBatches: Batch[] = []
 
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
-  const batch = batchFor(call)
+  // A refresh ahead has one attempt, so it shares none with the others. AWS takes ten names at a time.
+  const shared = ['region', 'decrypt', 'fetch', 'attempts'] as const
+  const open = openBatches.find(({ key, names }) => names.size < 10 && shared.every((option) => key[option] === call[option]))
+  const batch: Batch = open ?? { key: call, thing: call, names: new Set() }
+  if (!open) openBatches.push(batch)
   const { names } = batch
   names.add(id)
   const bring: Target['bring'] = (how) => {
@@ -1100,16 +1090,6 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   const loaded = (value as Found | undefined)?.get(bare(id))
   if (!loaded) throw missing ?? invalidAnswer('an answer without this name')
   return { ...common, ...loaded }
-}
-
-function batchFor(call: Call): Batch {
-  // A refresh ahead has one attempt, so it shares none with the others. AWS takes ten names at a time.
-  const shared = ['region', 'decrypt', 'fetch', 'attempts'] as const
-  const open = openBatches.find(({ key, names }) => names.size < 10 && shared.every((option) => key[option] === call[option]))
-  if (open) return open
-  const batch: Batch = { key: call, thing: call, names: new Set() }
-  openBatches.push(batch)
-  return batch
 }
 
 /** API: GetParameters. */
@@ -1205,10 +1185,15 @@ async function download(file: string, body: Body): Promise<Loaded> {
   const { resolve } = builtin('path')
   const target = resolve(file)
   // Of one length, whatever that of the target's name.
-  const prefix = resolve(target, '..', `.lambda-cache-${sha256(target).slice(0, 16)}-`)
+  const folder = resolve(target, '..')
+  const prefix = resolve(folder, `.lambda-cache-${sha256(target).slice(0, 16)}-`)
   const temporary = prefix + builtin('crypto').randomUUID()
   try {
-    await removeLeftovers(prefix).catch(() => {})
+    // What a process that was killed has left: Lambda keeps /tmp when it replaces one. What is this one's own, in any thread, is younger.
+    for (const name of await fs.readdir(folder).catch(() => [])) {
+      const path = resolve(folder, name)
+      if (path.startsWith(prefix) && (await fs.lstat(path)).mtimeMs < Date.now() - process.uptime() * 1000) await fs.rm(path, { force: true })
+    }
     // Exclusive creation follows no link that somebody left there.
     await fs.writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
     const identity = await identify(temporary)
@@ -1219,18 +1204,6 @@ async function download(file: string, body: Body): Promise<Loaded> {
     if (cause instanceof LambdaCacheError) throw cause
     const { code } = cause as NodeJS.ErrnoException
     throw failure(code === 'EMFILE' ? code : 'FileError', `cannot write ${file} (${code})`, { cause })
-  }
-}
-
-/** Removes what a process that was killed during a download has left. Lambda keeps `/tmp` when it replaces a process. */
-async function removeLeftovers(prefix: string): Promise<void> {
-  const fs = builtin('fs').promises
-  const { resolve } = builtin('path')
-  const folder = resolve(prefix, '..')
-  for (const name of await fs.readdir(folder)) {
-    const path = resolve(folder, name)
-    // Those of this process, in this thread or another, are younger.
-    if (path.startsWith(prefix) && (await fs.lstat(path)).mtimeMs < Date.now() - process.uptime() * 1000) await fs.rm(path, { force: true })
   }
 }
 
@@ -1324,12 +1297,8 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
   }
 }
 
-let line = newLine()
-
 /** What goes out all at once is neither sent nor answered in time: there is room for 20 requests, first come first served. */
-function newLine(): { readonly places: true[]; readonly waiting: (() => void)[] } {
-  return { places: Array(20).fill(true), waiting: [] }
-}
+let line = { places: Array(20).fill(true), waiting: [] as (() => void)[] }
 
 function isPassing(error: unknown, kinds = PASSING): boolean {
   const { code, status } = error as LambdaCacheError
