@@ -1358,16 +1358,14 @@ type InTime = <T>(step: () => T | Promise<T>) => Promise<T>
  */
 function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): LambdaCacheError {
   if (error instanceof LambdaCacheError) return error
-  const [codes, names]: [unknown[], unknown[]] = [[], []]
-  // A chain of causes can be a loop.
-  for (let cause = error as NodeJS.ErrnoException | undefined; cause && codes.length < 9; cause = cause.cause as typeof cause) {
-    codes.push(cause.code)
-    names.push(cause.name)
+  const texts: string[] = []
+  // A chain of causes can be a loop. What has no code has a name.
+  for (let cause = error as NodeJS.ErrnoException | undefined; cause && texts.length < 9; cause = cause.cause as typeof cause) {
+    texts.push(typeof cause.code === 'string' ? cause.code : cause.name)
   }
-  const texts = [...codes, ...names].filter((text) => typeof text === 'string')
   const all = texts.join()
-  const code = `${texts[0]}`.slice(0, 80)
-  if (/\b(Z|ERR_|ZSTD)_/.test(all)) return invalidAnswer(`a body that cannot be decoded (${code})`)
+  const code = texts.find((text) => /_|^E[A-Z]/.test(text)) ?? texts[0]
+  if (/\b(Z|ERR_|ZSTD)_/.test(all)) return invalidAnswer(`cannot decode the body (${code})`)
   const kind = /CERT_|UNABLE_TO_|SELF_SIGNED_|ERR_INVALID_/.test(all) ? 'RequestFailed' : code === 'EMFILE' ? code : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
   return failure(kind, `no answer from ${host} (${code})${kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''}`)
 }
@@ -1405,48 +1403,40 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
   const http = builtin(/^https/.test(url) ? 'https' : 'http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const call = http.request(url, init)
-    const fail = (error: Error): void => {
+    call.on('response', (response) => response.once('readable', () => resolve(response)))
+    call.on('error', (error) => {
       // Where one connection died while Lambda had the process frozen, the others did too: the next attempt makes a new one.
       if (call.reusedSocket) for (const sockets of Object.values(http.globalAgent.freeSockets)) for (const socket of sockets!) socket.destroy()
       reject(error)
-    }
+    })
     // An upgrade that nobody asked for ends in neither a response nor an error.
-    call.on('response', resolve).on('error', fail).on('close', () => reject(new Error('closed'))).end(init.body)
+    call.on('close', () => reject(new Error('closed'))).end(init.body)
   })
-  const body = untilAborted(await decoded(response), init.signal)
-  const text = async (): Promise<string> => builtin('stream/consumers').text(body as never)
+  const body = untilAborted(decoded(response), init.signal)
+  const text = (): Promise<string> => builtin('stream/consumers').text(body)
   return {
     status: response.statusCode!,
     headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
     body,
     text,
-    json: async () => JSON.parse(await text()),
+    json: () => text().then(JSON.parse),
   }
 }
 
 /** As `fetch` does, takes off the content-encodings with which an S3 object may be stored. */
-async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
+function decoded(response: IncomingMessage): Readable {
   const encoding = response.headers['content-encoding']
   if (!encoding) return response
   const zlib = builtin('zlib')
-  const { pipeline } = builtin('stream')
-  const known = new Map<string, unknown>([['gzip', zlib.createGunzip], ['x-gzip', zlib.createGunzip], ['deflate', zlib.createInflate], ['br', zlib.createBrotliDecompress], ['zstd', zlib.createZstdDecompress]])
+  const first = response.read(1) as Buffer | null
+  if (first) response.unshift(first)
+  // Some leave out the header of zlib's format, whose first byte ends in 8.
+  const deflate = first && (first[0]! & 15) !== 8 ? zlib.createInflateRaw : zlib.createInflate
+  const known = new Map<string, unknown>([['gzip', zlib.createGunzip], ['x-gzip', zlib.createGunzip], ['deflate', deflate], ['br', zlib.createBrotliDecompress], ['zstd', zlib.createZstdDecompress]])
   const decoders = encoding.toLowerCase().split(/\s*,\s*/).map((coding) => known.get(coding) as Decoder | undefined)
   if (!decoders.every(Boolean)) return response
-  let body: Readable = response
-  // What was put on last comes off first.
-  for (let create of decoders.reverse()) {
-    if (create === zlib.createInflate) {
-      await new Promise((resolve) => body.once('readable', resolve).once('close', resolve))
-      const first = body.read(1) as Buffer | null
-      if (first) body.unshift(first)
-      // Some leave out the header of zlib's format, whose first byte ends in 8.
-      if (first && (first[0]! & 15) !== 8) create = zlib.createInflateRaw
-    }
-    // To flush at the end, and not to finish, takes what ends too early as far as it goes.
-    body = pipeline(body, create!({ finishFlush: 1 }), () => {})
-  }
-  return body
+  // What was put on last comes off first. To flush at the end, and not to finish, takes what ends too early as far as it goes.
+  return decoders.reduceRight<Readable>((body, create) => builtin('stream').pipeline(body, create!({ finishFlush: 1 }), () => {}), response)
 }
 
 type Decoder = (options: { finishFlush: number }) => Transform
