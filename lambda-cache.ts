@@ -770,13 +770,10 @@ interface Cell {
 }
 
 interface Refresh {
-  /** Nothing, where it was ahead of time and failed. */
-  readonly result: Promise<Answer | undefined>
   /** The last event before it. */
   readonly after: number
-  /** Stops it once nobody waits any more. */
-  readonly controller: AbortController
-  waiters: number
+  /** What it comes to; nothing, where it was ahead of time and failed. Rejects, with nothing, at that time by `Date.now()` or with the abort. */
+  wait(limit: number, signal?: AbortSignal): Promise<Answer | undefined>
 }
 
 /** When a request went out. */
@@ -886,7 +883,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
       if (!isForced && ahead && Date.now() >= dueAt(answer, maxAge) && Date.now() < limit) {
         // One attempt, beside the handler. If it fails or finds nothing, nothing happens: the value is still good.
         answer.ahead = 1
-        ahead.push(waitFor(cell, refreshOf(cell, target.bring, 1), limit).catch(() => {}))
+        ahead.push(refreshOf(cell, target.bring, 1).wait(limit).catch(() => {}))
       }
       return answer
     }
@@ -897,7 +894,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
     try {
       if (!cell.refresh && Date.now() >= limit) throw unanswered(target.host)
       refresh = refreshOf(cell, target.bring)
-      const fetched = await waitFor(cell, refresh, limit)
+      const fetched = await refresh.wait(limit)
       if (isWanted(fetched)) return fetched
     } catch (thrown) {
       // Its request may have gone out too early for this reader.
@@ -972,7 +969,24 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
     if (cache.get(cell.key) === cell && cache.delete(cell.key)) cache.set(cell.key, cell)
     return answer
   }
-  const refresh: Refresh = { result: load(), after: events, controller, waiters: 0 }
+  const result = load()
+  let waiters = 0
+  const refresh: Refresh = {
+    after: events,
+    async wait(limit, signal) {
+      waiters += 1
+      try {
+        return await within(limit, result, signal)
+      } finally {
+        waiters -= 1
+        // When the last one gives up, the refresh is abandoned: the next reader begins anew.
+        if (!waiters && cell.refresh === refresh) {
+          cell.refresh = undefined
+          controller.abort()
+        }
+      }
+    },
+  }
   return (cell.refresh = refresh)
 }
 
@@ -981,20 +995,6 @@ const MISSING = ['ParameterNotFound', 'ParameterVersionNotFound', 'ResourceNotFo
 /** Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that. */
 function toOwn(error: unknown): LambdaCacheError {
   return error instanceof LambdaCacheError ? error : invalidAnswer("HTTP 200, but not AWS's JSON")
-}
-
-/** When the last one who waits gives up, the refresh is abandoned: the next reader begins anew. */
-async function waitFor(cell: Cell, refresh: Refresh, limit: number, signal?: AbortSignal): Promise<Answer | undefined> {
-  refresh.waiters += 1
-  try {
-    return await within(limit, refresh.result, signal)
-  } finally {
-    refresh.waiters -= 1
-    if (!refresh.waiters && cell.refresh === refresh) {
-      cell.refresh = undefined
-      refresh.controller.abort()
-    }
-  }
 }
 
 /** What an entry makes of an answer. */
@@ -1079,7 +1079,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   }
   let answers: Partial<Loaded> = {}
   try {
-    answers = (await waitFor(batch, refreshOf(batch, bring), Infinity, call.signal))!
+    answers = (await refreshOf(batch, bring).wait(Infinity, call.signal))!
   } catch (error) {
     if (names.size < 2 || isPassing(error)) throw error
   }
@@ -1524,7 +1524,7 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   if (holdsFor(5 * 60_000)) return cell.answer!.value as Credentials
   try {
     const refresh = refreshOf(cell, (how) => loadCredentials({ ...call, ...how }, url, attempt))
-    return (await waitFor(cell, refresh, Infinity, call.signal))!.value as Credentials
+    return (await refresh.wait(Infinity, call.signal))!.value as Credentials
   } catch (error) {
     if (holdsFor(0)) return cell.answer!.value as Credentials
     const own = toOwn(error)
