@@ -396,7 +396,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
       }
       return streams ? (handler as Callable)(event, second, context, ...rest) : (handler as Callable)(event, context, ...rest)
     }
-    if (options.refreshOn || !isCurrent(latest)) return invoke(context, run, !streams)
+    if (options.refreshOn || !latest?.isCurrent()) return invoke(context, run, !streams)
     // Nothing to wait for: an async function would cost as much again as all else here.
     try {
       return Promise.resolve(run(latest))
@@ -411,7 +411,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() ?? 0
     const reader: Reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
     try {
-      const given = (latest = isCurrent(latest) ? latest : await read(entries, reader))
+      const given = (latest = latest?.isCurrent() ? latest : await read(entries, reader))
       // A handler that computes at once would keep what is refreshed ahead from going out.
       if (ahead.length > 0) await inputTaken()
       try {
@@ -473,32 +473,26 @@ type Getter = (() => unknown) & { entries: readonly Entry[] }
 
 /** All entries as they were read at one moment. */
 interface Reading {
-  /** The last one before it: where anything has come since, the next invocation looks again. */
-  readonly event: number
-  /** By `Date.now()`: the span in which no value expires or may be refreshed ahead. */
-  readonly since: number
-  readonly until: number
   /** In the order of the entries. */
   readonly answers: readonly Answer[]
   readonly properties: PropertyDescriptorMap
-}
-
-/** A clock that was set back is in no reading's span. */
-function isCurrent(reading: Reading | undefined): reading is Reading {
-  const now = Date.now()
-  return reading?.event === events && now >= reading.since && now < reading.until
+  /** Whether nothing has come since, and no value has expired or may be refreshed ahead. */
+  isCurrent(): boolean
 }
 
 async function read(entries: readonly Entry[], reader: Reader): Promise<Reading> {
   const event = events
   const outcomes = await all(entries.map((entry) => readEntry(entry, reader)))
-  const answers = outcomes.flatMap((outcome) => outcome.answers)
+  const since = Date.now()
+  const until = Math.min(...outcomes.flatMap((outcome) => outcome.dueAt))
   return {
-    event,
-    since: Date.now(),
-    until: Math.min(...outcomes.flatMap((outcome) => outcome.dueAt)),
-    answers,
+    answers: outcomes.flatMap((outcome) => outcome.answers),
     properties: Object.fromEntries(outcomes.map(({ as, value }) => [as, { get: Object.assign(() => value, { entries }), configurable: true }])),
+    isCurrent() {
+      const now = Date.now()
+      // A clock that was set back shows a time before all of this.
+      return event === events && now >= since && now < until
+    },
   }
 }
 
@@ -1151,8 +1145,9 @@ interface SecretAnswer {
 
 /** API: GetSecretValue. */
 async function loadSecret(call: Call, id: string): Promise<Loaded> {
-  const { SecretString, SecretBinary } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId: call.versionId, VersionStage: call.versionStage })
-  if (call.binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
+  const { binary, versionId: VersionId, versionStage: VersionStage } = call
+  const { SecretString, SecretBinary } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId, VersionStage })
+  if (binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
   if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
   return { value: SecretString!.toString() }
 }
@@ -1240,13 +1235,13 @@ type BodyReader<T> = (body: Body) => Promise<T>
 
 /** By error code and HTTP status. */
 const THROTTLING = /Throttl|Exceeded|SlowDown|TooMany|NotComplete|InProgress| 429$/
-const PASSING = RegExp(`${THROTTLING.source}|Timeout|NetworkError|EMFILE|LoadFailed| 408$| 5..$`)
+const PASSING = /Throttl|Exceeded|SlowDown|TooMany|NotComplete|InProgress| 429$|Timeout|NetworkError|EMFILE|LoadFailed| 408$| 5..$/
 
 /** The AWS JSON 1.1 protocol. */
 async function callJson<T>(call: Call, action: string, input: object): Promise<T> {
-  const target = `${call.service.replace('ssm', 'AmazonSSM')}.${action}`
-  const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': target }
-  return JSON.parse((await send(call, action, '/', { method: 'POST', headers, body: JSON.stringify(input) })).content) as T
+  const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}` }
+  const { content } = await send(call, action, '/', { method: 'POST', headers, body: JSON.stringify(input) })
+  return JSON.parse(content) as T
 }
 
 /** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
@@ -1309,8 +1304,7 @@ function isPassing(error: unknown, kinds = PASSING): boolean {
 function refused(action: string, host: string, { status, headers, content }: Exchanged<unknown>): LambdaCacheError {
   const [, code = `Http${status}`] = /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(`${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`) ?? []
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
-  const hint = code.startsWith('AccessDenied') ? `: it takes ${action}, with your own key also kms:Decrypt` : ''
-  return failure(code, `${code} (HTTP ${status}) from ${host}${hint}`, { status, ...(requestId && { requestId }) })
+  return failure(code, `${code} (HTTP ${status}) from ${host}${/^AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`, { status, ...(requestId && { requestId }) })
 }
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
@@ -1459,7 +1453,7 @@ async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSigna
  * const headers = sign({ method: 'GET', url, service: 's3', region: 'eu-west-1', credentials, date: new Date() })
  */
 export function sign({ method, url, headers, body = '', service, region, credentials, date }: SignRequest): Record<string, string> {
-  if (Number.isNaN(Number(date))) throw refusal('date', 'a valid Date', String(date))
+  if (!(Number(date) >= 0)) throw refusal('date', 'a valid Date', String(date))
   const { host, pathname, searchParams } = new URL(url)
   const timestamp = date.toISOString().replace(/[-:]|\.\d+/g, '')
   const given = {
@@ -1520,13 +1514,13 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
     throw failure('NoCredentials', 'no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)')
   }
   const cell = cellOf(url, url, true)
-  const holdsFor = (milliseconds: number): boolean => Date.now() + milliseconds < (cell.answer?.expires ?? 0)
-  if (holdsFor(5 * 60_000)) return cell.answer!.value as Credentials
+  const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
+  if (expires - Date.now() > 5 * 60_000) return value as Credentials
   try {
     const refresh = refreshOf(cell, (how) => loadCredentials({ ...call, ...how }, url, attempt))
     return (await refresh.wait(Infinity, call.signal))!.value as Credentials
   } catch (error) {
-    if (holdsFor(0)) return cell.answer!.value as Credentials
+    if (expires > Date.now()) return value as Credentials
     const own = toOwn(error)
     throw failure(own.code, `container credentials: ${own.message}`, own)
   }
