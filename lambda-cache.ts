@@ -851,7 +851,7 @@ function targetOf(entry: Entry, id: string): Target {
   const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
   const endpoint = entry.load ? 'load' : endpointOf(service, region)
   const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
-  return { key: file ? builtin('path').resolve(file) : thing, thing, host: endpoint.replace(/.*\/\//, ''), bring }
+  return { key: file ? builtin('node:path').resolve(file) : thing, thing, host: endpoint.replace(/.*\/\//, ''), bring }
 }
 
 /** From memory where that is fresh; the last value while AWS is left alone; else from a refresh, or the last value where that fails. */
@@ -909,7 +909,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
 /** An age below zero is that of a clock which was set back: nobody knows the true one. */
 function isYoungerThan(seconds: number, time = Infinity): boolean {
   const age = Date.now() - time
-  return seconds === Infinity || (age >= 0 && age < seconds * 1000)
+  return age >= 0 && age < seconds * 1000
 }
 
 /** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
@@ -955,7 +955,7 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
   function keep(loaded: Loaded): Answer {
     const answer: Answer = { parsed: new WeakMap(), ...sent, ...loaded, ahead: loaded.ahead ?? 0.8 + Math.random() / 5 }
     // What was abandoned and comes in late replaces nothing newer.
-    if (cell.answer && cell.answer.order > answer.order) return answer
+    if (cell.answer?.order! > answer.order) return answer
     events += 1
     cell.answer = answer
     cell.failed = undefined
@@ -1041,7 +1041,7 @@ function isSameAnswer(one: Answer, other: Answer): boolean {
   if (one.identity !== undefined) return !!one.etag && one.etag === other.etag
   try {
     // A clone of what is not plain, such as an object with private fields, is not equal to it, or cannot be made.
-    return Object.is(one.value, other.value) || builtin('util').isDeepStrictEqual(structuredClone(one.value), other.value)
+    return Object.is(one.value, other.value) || builtin('node:util').isDeepStrictEqual(structuredClone(one.value), other.value)
   } catch {
     return false
   }
@@ -1095,10 +1095,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
   for (const { Name, ARN, Selector = '', Value } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
-    const selector = Selector.replace(/^:?(?=.)/, ':')
-    const loaded = { value: Value.toString() }
-    set(Name, selector, loaded)
-    if (ARN) set(ARN, selector, loaded)
+    for (const name of [Name, ARN]) if (name) set(name, Selector.replace(/^:?(?=.)/, ':'), { value: Value.toString() })
   }
   const missing = failure('ParameterNotFound', 'no such parameter')
   for (const name of InvalidParameters) set(name, '', { missing })
@@ -1158,7 +1155,7 @@ const bucketRegions = new Map<string, string>()
 /** API: GetObject, conditional on the ETag where the earlier content is still there. */
 async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
   const { file, versionId, binary } = call
-  const consumers = builtin('stream/consumers')
+  const consumers = builtin('node:stream/consumers')
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const { status, headers, content } = await send<Loaded>(
@@ -1166,7 +1163,7 @@ async function loadObject(call: Call, id: string, previous: Answer | undefined):
     versionId ? 'GetObjectVersion' : 'GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
     { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
-    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await consumers.arrayBuffer(body as never)) : await consumers.text(body as never) }),
+    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await consumers.buffer(body as never)) : await consumers.text(body as never) }),
   )
   return status === 304 ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
 }
@@ -1176,18 +1173,18 @@ async function loadObject(call: Call, id: string, previous: Answer | undefined):
  * Where several threads download to one file, the last rename wins.
  */
 async function download(file: string, body: Body): Promise<Loaded> {
-  const fs = builtin('fs').promises
-  const { resolve } = builtin('path')
+  const fs = builtin('node:fs').promises
+  const { resolve } = builtin('node:path')
   const target = resolve(file)
   // Of one length, whatever that of the target's name.
   const folder = resolve(target, '..')
   const prefix = resolve(folder, `.lambda-cache-${sha256(target).slice(0, 16)}-`)
-  const temporary = prefix + builtin('crypto').randomUUID()
+  const temporary = prefix + builtin('node:crypto').randomUUID()
   try {
     // What a process that was killed has left: Lambda keeps /tmp when it replaces one. What is this one's own, in any thread, is younger.
     for (const name of await fs.readdir(folder).catch(() => [])) {
       const path = resolve(folder, name)
-      if (path.startsWith(prefix) && (await fs.lstat(path)).mtimeMs < Date.now() - process.uptime() * 1000) await fs.rm(path, { force: true })
+      if (path.startsWith(prefix) && (await fs.lstat(path).catch(() => undefined))?.mtimeMs! < Date.now() - process.uptime() * 1000) await fs.rm(path).catch(() => {})
     }
     // Exclusive creation follows no link that somebody left there.
     await fs.writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
@@ -1204,7 +1201,7 @@ async function download(file: string, body: Body): Promise<Loaded> {
 
 /** What tells whether a file is still the one that was written. */
 async function identify(file: string): Promise<string | undefined> {
-  return builtin('fs').promises.lstat(file).then((stat) => [stat.ino, stat.size, stat.mtimeMs].join(), () => undefined)
+  return builtin('node:fs').promises.lstat(file).then((stat) => [stat.ino, stat.size, stat.mtimeMs].join(), () => undefined)
 }
 
 async function loadCustom({ load }: Call): Promise<Loaded> {
@@ -1280,8 +1277,7 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
         return await sendOnce(attempt)
       } catch (error) {
         if (attempt >= call.attempts || !isPassing(error)) throw error
-        const pause = Math.random() * attempt * (isPassing(error, THROTTLING) ? 1000 : 50)
-        await within(Date.now() + pause, new Promise(() => {}), signal).catch(() => {})
+        await within(Date.now() + Math.random() * attempt * (isPassing(error, THROTTLING) ? 1000 : 50), new Promise(() => {}), signal).catch(() => {})
       }
     }
   } finally {
@@ -1335,7 +1331,7 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
     const { status, headers, body } = response
     const isWanted = status === 200 && read
     const whole = body ? pieces(response, body, inTime, isWanted ? Infinity : MAX_ANSWER_SIZE) : [await inTime(() => response.text())]
-    const content = await (isWanted ? read(whole) : builtin('stream/consumers').text(whole as never))
+    const content = await (isWanted ? read(whole) : builtin('node:stream/consumers').text(whole as never))
     return { status, headers, content: content as T }
   } finally {
     // Whatever has not been read is not wanted.
@@ -1365,8 +1361,7 @@ function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): La
 }
 
 function countRequest(sent: Sent): void {
-  events += 1
-  sent.order = events
+  sent.order = events += 1
   sent.time = Date.now()
 }
 
@@ -1394,10 +1389,10 @@ async function* pieces({ status, headers }: FetchResponse, body: AsyncIterable<U
  * export const handler = withCache(async (event: Order, context) => charge(event, context.api_key), { secrets: ['/prod/api_key'], fetch: httpsFetch })
  */
 export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promise<FetchResponse & { json(): Promise<unknown> }> {
-  const http = builtin(/^https/.test(url) ? 'https' : 'http') as typeof import('node:http')
+  const http = builtin(/^https/.test(url) ? 'node:https' : 'node:http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const call = http.request(url, init)
-    call.on('response', (response) => response.once('readable', () => resolve(response)))
+    call.on('response', resolve)
     call.on('error', (error) => {
       // Where one connection died while Lambda had the process frozen, the others did too: the next attempt makes a new one.
       if (call.reusedSocket) for (const sockets of Object.values(http.globalAgent.freeSockets)) for (const socket of sockets!) socket.destroy()
@@ -1406,8 +1401,8 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
     // An upgrade that nobody asked for ends in neither a response nor an error.
     call.on('close', () => reject(new Error('closed'))).end(init.body)
   })
-  const body = untilAborted(decoded(response), init.signal)
-  const text = (): Promise<string> => builtin('stream/consumers').text(body)
+  const body = untilAborted(await decoded(response), init.signal)
+  const text = (): Promise<string> => builtin('node:stream/consumers').text(body)
   return {
     status: response.statusCode!,
     headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
@@ -1418,10 +1413,11 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
 }
 
 /** As `fetch` does, takes off the content-encodings with which an S3 object may be stored. */
-function decoded(response: IncomingMessage): Readable {
+async function decoded(response: IncomingMessage): Promise<Readable> {
   const encoding = response.headers['content-encoding']
   if (!encoding) return response
-  const zlib = builtin('zlib')
+  const zlib = builtin('node:zlib')
+  await new Promise((resolve) => response.once('readable', resolve).once('close', resolve))
   const first = response.read(1) as Buffer | null
   if (first) response.unshift(first)
   // Some leave out the header of zlib's format, whose first byte ends in 8.
@@ -1430,7 +1426,7 @@ function decoded(response: IncomingMessage): Readable {
   const decoders = encoding.toLowerCase().split(/\s*,\s*/).map((coding) => known.get(coding) as Decoder | undefined)
   if (!decoders.every(Boolean)) return response
   // What was put on last comes off first. To flush at the end, and not to finish, takes what ends too early as far as it goes.
-  return decoders.reduceRight<Readable>((body, create) => builtin('stream').pipeline(body, create!({ finishFlush: 1 }), () => {}), response)
+  return decoders.reduceRight<Readable>((body, create) => builtin('node:stream').pipeline(body, create!({ finishFlush: 1 }), () => {}), response)
 }
 
 type Decoder = (options: { finishFlush: number }) => Transform
@@ -1484,11 +1480,11 @@ export function sign({ method, url, headers, body = '', service, region, credent
 }
 
 function hmac(key: Buffer | string, text: string): Buffer {
-  return builtin('crypto').createHmac('sha256', key).update(text).digest()
+  return builtin('node:crypto').createHmac('sha256', key).update(text).digest()
 }
 
 function sha256(data: string | Uint8Array): string {
-  return builtin('crypto').createHash('sha256').update(data).digest('hex')
+  return builtin('node:crypto').createHash('sha256').update(data).digest('hex')
 }
 
 /** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
@@ -1528,7 +1524,7 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
 
 async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
-  const fs = builtin('fs').promises
+  const fs = builtin('node:fs').promises
   const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'cannot read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
   const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
@@ -1578,19 +1574,19 @@ function isOn(variable: string): boolean {
 
 /** One of Node's own modules, as it is at the moment: an import would keep what a test has replaced, and load more. */
 function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
-  return process.getBuiltinModule(`node:${name}`) as never
+  return process.getBuiltinModule(name) as never
 }
 
 interface Builtins {
-  crypto: typeof import('node:crypto')
-  fs: typeof import('node:fs')
-  http: typeof import('node:http')
-  https: typeof import('node:https')
-  path: typeof import('node:path')
-  stream: typeof import('node:stream')
-  'stream/consumers': typeof import('node:stream/consumers')
-  util: typeof import('node:util')
-  zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown }
+  'node:crypto': typeof import('node:crypto')
+  'node:fs': typeof import('node:fs')
+  'node:http': typeof import('node:http')
+  'node:https': typeof import('node:https')
+  'node:path': typeof import('node:path')
+  'node:stream': typeof import('node:stream')
+  'node:stream/consumers': typeof import('node:stream/consumers')
+  'node:util': typeof import('node:util')
+  'node:zlib': typeof import('node:zlib') & { createZstdDecompress?: unknown }
 }
 
 /** What the promise comes to; rejects, with nothing, if at that time by `Date.now()` or with the abort it has not settled. */
