@@ -1313,8 +1313,6 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
 
   /** Gives a step up after 2 s without progress, in the second attempt after 4 and in the third after 8, whatever the transport does. */
   async function inTime<V>(step: () => V | Promise<V>): Promise<V> {
-    // Nothing begins for a reader that has given up.
-    if (signal.aborted) throw unanswered(host)
     try {
       return (await within(Date.now() + 1000 * 2 ** attempt, step(), signal)) as V
     } catch (error) {
@@ -1322,6 +1320,8 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
     }
   }
 
+  // Nothing begins for a reader that has given up.
+  if (signal.aborted) throw unanswered(host)
   signal.addEventListener('abort', () => controller.abort(), { signal: controller.signal })
   try {
     const response = await inTime(() => {
