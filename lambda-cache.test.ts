@@ -530,10 +530,10 @@ const ERRORS: readonly ErrorCase[] = [
     },
   },
   { code: 'NoRegion', message: 'ssm /app/value: set AWS_REGION, or region', environment: { AWS_REGION: '' }, act: (fetch) => SSM.read({ fetch }) },
-  { code: 'NoCredentials', message: 'ssm /app/value: no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)', environment: { AWS_ACCESS_KEY_ID: '' }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'NoCredentials', message: 'ssm /app/value: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https)', environment: { AWS_ACCESS_KEY_ID: '' }, act: (fetch) => SSM.read({ fetch }) },
   {
     code: 'NoCredentials',
-    message: 'ssm /app/value: no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)',
+    message: 'ssm /app/value: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
     environment: { AWS_ACCESS_KEY_ID: '', AWS_CONTAINER_CREDENTIALS_FULL_URI: `http://${CANARY}.example.com/` },
     act: (fetch) => SSM.read({ fetch }),
   },
@@ -550,9 +550,9 @@ const ERRORS: readonly ErrorCase[] = [
     environment: { AWS_ACCESS_KEY_ID: '', AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/c', AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: '/none' },
     act: (fetch) => SSM.read({ fetch }),
   },
-  { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL takes http or https, no FIPS or dual-stack; nor does us-east-1', environment: { AWS_ENDPOINT_URL: `http://user:${CANARY}@127.0.0.1` }, act: (fetch) => SSM.read({ fetch }) },
-  { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL takes http or https, no FIPS or dual-stack; nor does us-east-1', environment: { AWS_ENDPOINT_URL: 'http://127.0.0.1', AWS_USE_FIPS_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
-  { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL takes http or https, no FIPS or dual-stack; nor does cn-north-1', environment: { AWS_REGION: 'cn-north-1', AWS_USE_DUALSTACK_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: us-east-1', environment: { AWS_ENDPOINT_URL: `http://user:${CANARY}@127.0.0.1` }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: us-east-1', environment: { AWS_ENDPOINT_URL: 'http://127.0.0.1', AWS_USE_FIPS_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: cn-north-1', environment: { AWS_REGION: 'cn-north-1', AWS_USE_DUALSTACK_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
   { code: 'ParameterNotFound', message: 'ssm /app/value: no such parameter', answers: [parameters({}, ['/app/value'])], act: (fetch) => SSM.read({ fetch }) },
   { code: 'ResourceNotFoundException', message: 'secrets app/value: ResourceNotFoundException (HTTP 400) from secretsmanager.us-east-1.amazonaws.com', answers: [refusal('ResourceNotFoundException')], act: (fetch) => SECRETS.read({ fetch }) },
   { code: 'NoSuchKey', message: 's3 s3://bucket/app/value: NoSuchKey (HTTP 404) from bucket.s3.us-east-1.amazonaws.com', answers: [xml(404, 'NoSuchKey')], act: (fetch) => S3.read({ fetch }) },
@@ -570,7 +570,7 @@ const ERRORS: readonly ErrorCase[] = [
   },
   { code: 'ThrottlingException', message: 'ssm /app/value: ThrottlingException (HTTP 400) from ssm.us-east-1.amazonaws.com', answers: [refusal('ThrottlingException')], act: (fetch) => SSM.read({ fetch }) },
   { code: 'Http502', message: 's3 s3://bucket/app/value: Http502 (HTTP 502) from bucket.s3.us-east-1.amazonaws.com', answers: [reply(502, `<html>${CANARY}-body`)], act: (fetch) => S3.read({ fetch }) },
-  { code: 'InvalidAnswer', message: 'secrets app/value: HTTP 200, but not AWS\'s JSON', answers: [reply(200, `<html>${CANARY}-body`)], act: (fetch) => SECRETS.read({ fetch }) },
+  { code: 'InvalidAnswer', message: 'secrets app/value: HTTP 200 without its JSON', answers: [reply(200, `<html>${CANARY}-body`)], act: (fetch) => SECRETS.read({ fetch }) },
   { code: 'InvalidAnswer', message: 'ssm /app/value: more than 8388608 bytes', answers: [reply(200, `"${CANARY.repeat(1_500_000)}"`)], act: (fetch) => SSM.read({ fetch }) },
   { code: 'NetworkError', message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (ECONNREFUSED)', answers: [unreachable('ECONNREFUSED')], act: (fetch) => SSM.read({ fetch }) },
   { code: 'NetworkError', message: 's3 s3://bucket/app/value: the body is cut short', answers: [reply(200, `${CANARY}-body`, { 'content-length': '99' })], act: (fetch) => S3.read({ fetch }) },
@@ -3032,7 +3032,7 @@ describe('credentials', () => {
     const none: readonly [answer: Answer, details: Partial<ErrorDetails>, message: string][] = [
       ...[400, 403, 404].map((status): (typeof none)[number] => [reply(status, `${CANARY}-body`), { code: 'NoCredentials', status }, `HTTP ${status} from 169.254.170.2`]),
       [unreachable('ECONNRESET'), { code: 'NetworkError' }, 'no answer from 169.254.170.2 (ECONNRESET)'],
-      [reply(200, `{"AccessKeyId":"${CANARY}`), { code: 'InvalidAnswer', status: 200 }, "HTTP 200, but not AWS's JSON"],
+      [reply(200, `{"AccessKeyId":"${CANARY}`), { code: 'InvalidAnswer', status: 200 }, 'HTTP 200 without its JSON'],
       [reply(200, { AccessKeyId: `${CANARY}-id` }), { code: 'NoCredentials' }, 'an answer without AccessKeyId and SecretAccessKey'],
     ]
     for (const [answer, details, message] of none) {

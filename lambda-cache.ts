@@ -988,7 +988,7 @@ const MISSING = ['ParameterNotFound', 'ParameterVersionNotFound', 'ResourceNotFo
 
 /** Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that. */
 function toOwn(error: unknown): LambdaCacheError {
-  return error instanceof LambdaCacheError ? error : invalidAnswer("HTTP 200, but not AWS's JSON")
+  return error instanceof LambdaCacheError ? error : invalidAnswer('HTTP 200 without its JSON')
 }
 
 /** What an entry makes of an answer. */
@@ -1009,9 +1009,9 @@ function convert(entry: Entry, answer: Answer): unknown {
 function parseText(parse: (text: string) => unknown, text: string, which = ''): unknown {
   let reason = 'failed'
   try {
-    const value = parse(text) as Partial<Promise<unknown>> | null | undefined
-    if (typeof value?.then !== 'function') return value
-    Promise.resolve(value).catch(() => {})
+    const value = parse(text)
+    if (!(value instanceof Promise)) return value
+    value.catch(() => {})
     reason = 'returned a promise: use custom'
   } catch (error) {
     const { name } = Object(error) as Error
@@ -1061,8 +1061,7 @@ let openBatches: Batch[] = []
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
   // A refresh ahead has one attempt, so it shares none with the others. AWS takes ten names at a time.
-  const shared = ['region', 'decrypt', 'fetch', 'attempts'] as const
-  const open = openBatches.find(({ key, names }) => names.size < 10 && shared.every((option) => key[option] === call[option]))
+  const open = openBatches.find(({ key, names }) => names.size < 10 && key.region === call.region && key.decrypt === call.decrypt && key.fetch === call.fetch && key.attempts === call.attempts)
   const batch: Batch = open ?? { key: call, thing: call, names: new Set() }
   if (!open) openBatches.push(batch)
   const { names } = batch
@@ -1127,7 +1126,7 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
     const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken })
     for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
     NextToken = page.NextToken
-    if (tokens.has(NextToken)) throw invalidAnswer('a NextToken for the second time')
+    if (tokens.has(NextToken)) throw invalidAnswer('the same NextToken twice')
     if (NextToken) tokens.add(NextToken)
     // Lets the end of the invocation come between two pages.
     await inputTaken()
@@ -1330,7 +1329,22 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
     })
     const { status, headers, body } = response
     const isWanted = status === 200 && read
-    const whole = body ? pieces(response, body, inTime, isWanted ? Infinity : MAX_ANSWER_SIZE) : [await inTime(() => response.text())]
+
+    /** The body, piece by piece. Fails where it ends before its length. */
+    async function* pieces(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+      const iterator = body[Symbol.asyncIterator]()
+      let size = 0
+      for (let next; !(next = await inTime(() => iterator.next())).done; ) {
+        size += next.value.length
+        if (!isWanted && size > MAX_ANSWER_SIZE) throw invalidAnswer(`more than ${MAX_ANSWER_SIZE} bytes`)
+        yield next.value
+      }
+      // A 304 may give the length of what it does not send. Where there is a content-encoding, fetch has taken it off.
+      const length = status === 200 && !headers.get('content-encoding') && headers.get('content-length')
+      if (length && size !== Number(length)) throw failure('NetworkError', 'the body is cut short')
+    }
+
+    const whole = body ? pieces(body) : [await inTime(() => response.text())]
     const content = await (isWanted ? read(whole) : builtin('node:stream/consumers').text(whole as never))
     return { status, headers, content: content as T }
   } finally {
@@ -1338,9 +1352,6 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
     controller.abort()
   }
 }
-
-/** Takes a step, and waits for the next sign of progress. */
-type InTime = <T>(step: () => T | Promise<T>) => Promise<T>
 
 /**
  * Whatever a transport throws may pass, but for what is known to stay, such as a certificate that is wrong. The error itself is not
@@ -1363,20 +1374,6 @@ function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): La
 function countRequest(sent: Sent): void {
   sent.order = events += 1
   sent.time = Date.now()
-}
-
-/** The body, piece by piece. Fails where it ends before its length. */
-async function* pieces({ status, headers }: FetchResponse, body: AsyncIterable<Uint8Array>, inTime: InTime, limit: number): AsyncGenerator<Uint8Array> {
-  const iterator = body[Symbol.asyncIterator]()
-  let size = 0
-  for (let next; !(next = await inTime(() => iterator.next())).done; ) {
-    size += next.value.length
-    if (size > limit) throw invalidAnswer(`more than ${limit} bytes`)
-    yield next.value
-  }
-  // A 304 may give the length of what it does not send. Where there is a content-encoding, fetch has taken it off.
-  const length = status === 200 && !headers.get('content-encoding') && headers.get('content-length')
-  if (length && size !== Number(length)) throw failure('NetworkError', 'the body is cut short')
 }
 
 // ---- Fetch over node:https ----
@@ -1507,7 +1504,7 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   const url = (path ? `http://169.254.170.2${path}` : full) as string
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
   if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(url) || !URL.canParse(url)) {
-    throw failure('NoCredentials', 'no credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor from AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https or a host of AWS)')
+    throw failure('NoCredentials', 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https)')
   }
   const cell = cellOf(url, url, true)
   const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
@@ -1529,7 +1526,7 @@ async function loadCredentials(call: Call, url: string, attempt: number): Promis
   const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
   const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
-  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'an answer without AccessKeyId and SecretAccessKey')
+  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'an answer without AccessKeyId')
   return { value: { accessKeyId, secretAccessKey, sessionToken }, expires: Date.parse(Expiration) }
 }
 
@@ -1556,7 +1553,7 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   if (!region) throw failure('NoRegion', 'set AWS_REGION, or region')
   if (!custom && !REGION.test(region)) throw refusal('region', 'one like eu-west-1', region)
   if (((custom || suffix) && (fips || dualStack)) || (custom && !(/^https?:\/\/[^\s@?#]+$/.test(custom) && URL.canParse(custom)))) {
-    throw failure('InvalidEndpoint', `AWS_ENDPOINT_URL takes http or https, no FIPS or dual-stack; nor does ${region}`)
+    throw failure('InvalidEndpoint', `AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: ${region}`)
   }
   if (custom) return new URL(custom).href.replace(/\/*$/, bucket && `/${bucket}`)
   // The plain name of SSM is the FIPS one in GovCloud; that of Secrets Manager has IPv6.
