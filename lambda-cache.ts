@@ -865,8 +865,8 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   const DEADLINE_MARGIN = 200
   const { ahead, end = Infinity, after = events } = reader
   const target = targetOf(entry, id)
-  const isForced = 'after' in reader || maxAge === 0
-  const isWithin = (seconds: number, answer: Answer): boolean => isYoungerThan(seconds, answer.time) && ('value' in answer || 'default' in entry)
+  const isForced = !!reader.after || !maxAge
+  const isWithin = (seconds: number, answer: Answer): boolean => ('value' in answer || 'default' in entry) && isYoungerThan(seconds, answer.time)
   const isWanted = (answer?: Answer | void): answer is Answer => !!answer && (answer.order > after || (!isForced && isWithin(maxAge, answer)))
   const isUsable = (answer?: Answer): answer is Answer => !!answer && isWithin(maxAge + staleIfError, answer)
   for (;;) {
@@ -936,11 +936,13 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
       // Whoever comes in the same tick still shares the request.
       await undefined
       countRequest(sent)
-      const loaded = await bring({ attempts, signal: controller.signal, sent }, cell.answer).catch((error: unknown): Loaded => ({ missing: toOwn(error) }))
-      const { code } = Object(loaded.missing) as Partial<LambdaCacheError>
-      if (attempts === 1 && loaded.missing) return undefined
+      const loaded = await bring({ attempts, signal: controller.signal, sent }, cell.answer)
+        // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
+        .catch((error: unknown): Loaded => ({ missing: error instanceof LambdaCacheError ? error : invalidAnswer('HTTP 200 without its JSON') }))
+      const { missing } = loaded as { missing?: Partial<LambdaCacheError> }
+      if (attempts === 1 && missing) return undefined
       // That there is no such thing is an answer too, for those who have a default.
-      if (code && !MISSING.includes(code)) throw loaded.missing
+      if (missing?.code && !MISSING.includes(missing.code)) throw missing
       return keep(loaded)
     } finally {
       if (cell.refresh === refresh) cell.refresh = undefined
@@ -985,11 +987,6 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
 }
 
 const MISSING = ['ParameterNotFound', 'ParameterVersionNotFound', 'ResourceNotFoundException', 'NoSuchKey', 'NoSuchVersion']
-
-/** Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that. */
-function toOwn(error: unknown): LambdaCacheError {
-  return error instanceof LambdaCacheError ? error : invalidAnswer('HTTP 200 without its JSON')
-}
 
 /** What an entry makes of an answer. */
 function convert(entry: Entry, answer: Answer): unknown {
@@ -1465,7 +1462,7 @@ export function sign({ method, url, headers, body = '', service, region, credent
   // S3 takes the path as it is sent; the other services normalise it and encode it a second time.
   const path = service === 's3' ? pathname : encodePath(pathname.replace(/\/+/g, '/'))
   // By name, then by value: a space comes before every character of an encoded name.
-  const query = [...searchParams].map((pair) => pair.map(encode).join(' ')).sort().join('&').replaceAll(' ', '=')
+  const query = [...searchParams].map((pair) => pair.map(encode).join(' ')).sort().join('&').replace(/ /g, '=')
   const canonicalRequest = [method, path, query, ...names.map((name) => `${name}:${signed[name]}`), '', signedHeaders, sha256(body)].join('\n')
 
   const scope = [timestamp.slice(0, 8), region, service, 'aws4_request']
@@ -1514,7 +1511,7 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
     return (await refresh.wait(Infinity, call.signal))!.value as Credentials
   } catch (error) {
     if (expires > Date.now()) return value as Credentials
-    const own = toOwn(error)
+    const own = error as LambdaCacheError
     throw failure(own.code, `container credentials: ${own.message}`, own)
   }
 }
@@ -1548,8 +1545,9 @@ const DNS_SUFFIXES: Record<string, string> = {
 /** Without a slash at its end; for S3 with the bucket. */
 function endpointOf(service: string, region: string, bucket = ''): string {
   const custom = !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') && (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] || process.env['AWS_ENDPOINT_URL'])
-  const [fips, dualStack] = [isOn('AWS_USE_FIPS_ENDPOINT'), isOn('AWS_USE_DUALSTACK_ENDPOINT')]
-  const suffix = DNS_SUFFIXES[/^cn|^eusc|iso.?/.exec(region)?.[0].replace('-', '')!]
+  const fips = isOn('AWS_USE_FIPS_ENDPOINT')
+  const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
+  const suffix = DNS_SUFFIXES[/^cn|^eusc|iso\w?/.exec(region)?.[0]!]
   if (!region) throw failure('NoRegion', 'set AWS_REGION, or region')
   if (!custom && !REGION.test(region)) throw refusal('region', 'one like eu-west-1', region)
   if (((custom || suffix) && (fips || dualStack)) || (custom && !(/^https?:\/\/[^\s@?#]+$/.test(custom) && URL.canParse(custom)))) {
