@@ -413,7 +413,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
     try {
       const given = (latest = latest?.isCurrent() ? latest : await read(entries, reader))
       // A handler that computes at once would keep what is refreshed ahead from going out.
-      if (ahead.length > 0) await inputTaken()
+      if (ahead[0]) await inputTaken()
       try {
         return await run(given)
       } catch (error) {
@@ -669,7 +669,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaul
   check('as', TEXT, as)
   if (options.list) options.parse ??= split
   if (kind === S3 && !parse && !binary && !file) {
-    check('file', TEXT, segment || undefined)
+    check('file', TEXT, segment)
     options.file = `/tmp/${segment}`
   }
   return Object.assign(options, { kind, as, ids })
@@ -685,7 +685,7 @@ function lastSegment(kind: SourceKind, given: string, region: string | undefined
   // AWS does it too.
   const id = kind === SSM ? given.trim() : given
   const ofArn = regionOfArn(id)
-  if (region && ofArn && region !== ofArn) throw refusal('region', `${ofArn} of the ARN`, region)
+  if (region && (ofArn ?? region) !== region) throw refusal('region', `${ofArn} of the ARN`, region)
   if (kind === S3 && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
   return [id.replace(kind === S3 ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
 }
@@ -759,8 +759,6 @@ interface Cell {
   answer?: Answer
   /** The refresh that is under way: whoever needs one meanwhile waits for this. */
   refresh?: Refresh | undefined
-  /** By `Date.now()`: when the last value had to be served, because the refresh failed. */
-  failed?: number | undefined
 }
 
 interface Refresh {
@@ -795,6 +793,8 @@ interface Loaded extends Partial<Sent> {
 interface Answer extends Omit<Loaded, keyof Sent | 'ahead'>, Sent {
   /** What each `parse` made of the value. */
   readonly parsed: WeakMap<object, unknown>
+  /** By `Date.now()`: when it had to be served as the last one, because the refresh failed. */
+  failed?: number
   /** The part of its `maxAge` after which it is refreshed ahead: random, so that a fleet does not refresh in step. */
   ahead: number
 }
@@ -881,7 +881,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
       }
       return answer
     }
-    if (!isForced && isUsable(answer) && isYoungerThan(RETRY_PAUSE, cell.failed)) return answer
+    if (!isForced && isUsable(answer) && isYoungerThan(RETRY_PAUSE, (answer as Answer).failed)) return answer
     // With a value to fall back on, the handler gets the other half of the time.
     const limit = isUsable(answer) ? (Date.now() + end) / 2 : end - DEADLINE_MARGIN
     let refresh: Refresh | undefined
@@ -895,7 +895,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
       if (isForced && refresh && refresh.after < after && Date.now() < limit) continue
       const error = thrown ?? unanswered(target.host)
       if (!isPassing(error) || !isUsable(cell.answer)) throw error
-      cell.failed = Date.now()
+      cell.answer.failed = Date.now()
       // What was asked for together fails with one error.
       if (!warned.has(error as object)) {
         warned.add(error as object)
@@ -948,10 +948,8 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
       if (cell.refresh === refresh) cell.refresh = undefined
       // A failure takes no room; what direct access made takes that of 1,000 at most.
       if (!cell.answer && !cell.refresh && cache.get(cell.key) === cell) cache.delete(cell.key)
-      if (cache.size > MAX_ENTRIES) {
-        const free = [...cache.values()].filter(({ stays, refresh }) => !stays && !refresh)
-        for (const { key } of free.slice(0, -MAX_ENTRIES)) cache.delete(key)
-      }
+      const free = [...cache.values()].filter(({ stays, refresh }) => !stays && !refresh)
+      for (const { key } of free.slice(0, -MAX_ENTRIES)) cache.delete(key)
     }
   }
   function keep(loaded: Loaded): Answer {
@@ -960,7 +958,6 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
     if (cell.answer?.order! > answer.order) return answer
     events += 1
     cell.answer = answer
-    cell.failed = undefined
     // Those fetched longest ago come first.
     if (cache.get(cell.key) === cell && cache.delete(cell.key)) cache.set(cell.key, cell)
     return answer
@@ -1389,7 +1386,7 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
     call.on('response', resolve)
     call.on('error', (error) => {
       // Where one connection died while Lambda had the process frozen, the others did too: the next attempt makes a new one.
-      if (call.reusedSocket) for (const sockets of Object.values(http.globalAgent.freeSockets)) for (const socket of sockets!) socket.destroy()
+      if (call.reusedSocket) for (const socket of Object.values(http.globalAgent.freeSockets).flat()) socket!.destroy()
       reject(error)
     })
     // An upgrade that nobody asked for ends in neither a response nor an error.
