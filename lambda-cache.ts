@@ -866,9 +866,9 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   const { ahead, end = Infinity, after = events } = reader
   const target = targetOf(entry, id)
   const isForced = !!reader.after || !maxAge
-  const isWithin = (seconds: number, answer: Answer): boolean => ('value' in answer || 'default' in entry) && isYoungerThan(seconds, answer.time)
-  const isWanted = (answer?: Answer | void): answer is Answer => !!answer && (answer.order > after || (!isForced && isWithin(maxAge, answer)))
-  const isUsable = (answer?: Answer): answer is Answer => !!answer && isWithin(maxAge + staleIfError, answer)
+  const serves = (answer: Answer | undefined, seconds: number): answer is Answer => !!answer && ('value' in answer || 'default' in entry) && isYoungerThan(seconds, answer.time)
+  const isWanted = (answer: Answer | undefined): answer is Answer => answer?.order! > after || (!isForced && serves(answer, maxAge))
+  const isUsable = (answer: Answer | undefined): answer is Answer => serves(answer, maxAge + staleIfError)
   for (;;) {
     const cell = cellOf(target.key, target.thing, !reader.direct)
     const { answer } = cell
@@ -1148,7 +1148,6 @@ const bucketRegions = new Map<string, string>()
 /** API: GetObject, conditional on the ETag where the earlier content is still there. */
 async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
   const { file, versionId, binary } = call
-  const consumers = builtin('node:stream/consumers')
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const { status, headers, content } = await send<Loaded>(
@@ -1156,7 +1155,7 @@ async function loadObject(call: Call, id: string, previous: Answer | undefined):
     versionId ? 'GetObjectVersion' : 'GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
     { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
-    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await consumers.buffer(body as never)) : await consumers.text(body as never) }),
+    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await builtin('node:stream/consumers').buffer(body as never)) : await builtin('node:stream/consumers').text(body as never) }),
   )
   return status === 304 ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
 }
@@ -1171,7 +1170,7 @@ async function download(file: string, body: Body): Promise<Loaded> {
   const target = resolve(file)
   // Of one length, whatever that of the target's name.
   const folder = resolve(target, '..')
-  const prefix = resolve(folder, `.lambda-cache-${sha256(target).slice(0, 16)}-`)
+  const prefix = resolve(folder, `.lambda-cache-${sha256(target)}-`)
   const temporary = prefix + builtin('node:crypto').randomUUID()
   try {
     // What a process that was killed has left: Lambda keeps /tmp when it replaces one. What is this one's own, in any thread, is younger.
