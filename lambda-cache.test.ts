@@ -511,7 +511,7 @@ interface ErrorCase {
 const ERRORS: readonly ErrorCase[] = [
   { code: 'InvalidOptions', message: 'maxAge: expected number >= 0, got NaN', act: () => withCache(() => {}, { maxAge: NaN }) },
   { code: 'InvalidOptions', message: 'handler: expected function, got undefined', act: () => withCache(undefined as never, {}) },
-  { code: 'InvalidOptions', message: 'retries: expected no such option, got a number', act: () => withCache(() => {}, { retries: 3 } as Options) },
+  { code: 'InvalidOptions', message: 'retries: expected no such option, got \'number\'', act: () => withCache(() => {}, { retries: 3 } as Options) },
   { code: 'InvalidOptions', message: 'ssm: expected array, got \'/app/value\'', act: () => withCache(() => {}, { ssm: '/app/value' } as never) },
   { code: 'InvalidOptions', message: 'name: expected string, got undefined', act: () => withCache(() => {}, { ssm: [{}] } as never) },
   { code: 'InvalidOptions', message: 'as: expected a free name, got \'key\'', act: () => withCache(() => {}, { ssm: ['/a/key', '/b/key'] }) },
@@ -522,7 +522,7 @@ const ERRORS: readonly ErrorCase[] = [
   { code: 'InvalidOptions', message: 'ssm /app/value: region: expected one like eu-west-1, got \'mars\'', environment: { AWS_REGION: 'mars' }, act: (fetch) => SSM.read({ fetch }) },
   {
     code: 'InvalidOptions',
-    message: 's3 s3://bucket/two: file: expected a file of its own, got \'/folder/file\'',
+    message: 's3 s3://bucket/two: file: expected one of its own, got \'/folder/file\'',
     answers: [reply(200, `${CANARY}-body`)],
     act: async (fetch, folder) => {
       await getObject('s3://bucket/one', { file: `${folder}/file`, fetch })
@@ -546,14 +546,14 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'NoCredentials',
-    message: 'ssm /app/value: container credentials: cannot read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE',
+    message: 'ssm /app/value: container credentials: no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE',
     environment: { AWS_ACCESS_KEY_ID: '', AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/c', AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: '/none' },
     act: (fetch) => SSM.read({ fetch }),
   },
   { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: us-east-1', environment: { AWS_ENDPOINT_URL: `http://user:${CANARY}@127.0.0.1` }, act: (fetch) => SSM.read({ fetch }) },
   { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: us-east-1', environment: { AWS_ENDPOINT_URL: 'http://127.0.0.1', AWS_USE_FIPS_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
   { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: cn-north-1', environment: { AWS_REGION: 'cn-north-1', AWS_USE_DUALSTACK_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
-  { code: 'ParameterNotFound', message: 'ssm /app/value: no such parameter', answers: [parameters({}, ['/app/value'])], act: (fetch) => SSM.read({ fetch }) },
+  { code: 'ParameterNotFound', message: 'ssm /app/value: ParameterNotFound', answers: [parameters({}, ['/app/value'])], act: (fetch) => SSM.read({ fetch }) },
   { code: 'ResourceNotFoundException', message: 'secrets app/value: ResourceNotFoundException (HTTP 400) from secretsmanager.us-east-1.amazonaws.com', answers: [refusal('ResourceNotFoundException')], act: (fetch) => SECRETS.read({ fetch }) },
   { code: 'NoSuchKey', message: 's3 s3://bucket/app/value: NoSuchKey (HTTP 404) from bucket.s3.us-east-1.amazonaws.com', answers: [xml(404, 'NoSuchKey')], act: (fetch) => S3.read({ fetch }) },
   { code: 'AccessDeniedException', message: 'ssm /app/value: AccessDeniedException (HTTP 400) from ssm.us-east-1.amazonaws.com: it takes ssm:GetParameters, with your own key also kms:Decrypt', answers: [refusal('AccessDeniedException')], act: (fetch) => SSM.read({ fetch }) },
@@ -571,7 +571,7 @@ const ERRORS: readonly ErrorCase[] = [
   { code: 'ThrottlingException', message: 'ssm /app/value: ThrottlingException (HTTP 400) from ssm.us-east-1.amazonaws.com', answers: [refusal('ThrottlingException')], act: (fetch) => SSM.read({ fetch }) },
   { code: 'Http502', message: 's3 s3://bucket/app/value: Http502 (HTTP 502) from bucket.s3.us-east-1.amazonaws.com', answers: [reply(502, `<html>${CANARY}-body`)], act: (fetch) => S3.read({ fetch }) },
   { code: 'InvalidAnswer', message: 'secrets app/value: HTTP 200 without its JSON', answers: [reply(200, `<html>${CANARY}-body`)], act: (fetch) => SECRETS.read({ fetch }) },
-  { code: 'InvalidAnswer', message: 'ssm /app/value: more than 8388608 bytes', answers: [reply(200, `"${CANARY.repeat(1_500_000)}"`)], act: (fetch) => SSM.read({ fetch }) },
+  { code: 'InvalidAnswer', message: 'ssm /app/value: more than 8 MiB', answers: [reply(200, `"${CANARY.repeat(1_500_000)}"`)], act: (fetch) => SSM.read({ fetch }) },
   { code: 'NetworkError', message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (ECONNREFUSED)', answers: [unreachable('ECONNREFUSED')], act: (fetch) => SSM.read({ fetch }) },
   { code: 'NetworkError', message: 's3 s3://bucket/app/value: the body is cut short', answers: [reply(200, `${CANARY}-body`, { 'content-length': '99' })], act: (fetch) => S3.read({ fetch }) },
   { code: 'RequestFailed', message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (CERT_HAS_EXPIRED)', answers: [unreachable('CERT_HAS_EXPIRED')], act: (fetch) => SSM.read({ fetch }) },
@@ -1515,7 +1515,7 @@ describeOverBoth('ssm', () => {
   test('says of an answer that lacks a name that it does', async () => {
     const { fetch } = script(parameters({ '/other': `${CANARY}-value` }))
     for (const read of [getParameter('/a', { fetch }), invoking({ ssm: ['/a', '/other'], fetch })()]) {
-      assertKeepsSecrets(await failure(read, { code: 'InvalidAnswer', status: 200 }, 'ssm /a: an answer without this name'))
+      assertKeepsSecrets(await failure(read, { code: 'InvalidAnswer', status: 200 }, 'ssm /a: an answer without it'))
     }
   })
 
@@ -4303,7 +4303,7 @@ describe('custom', () => {
     }
   })
 
-  test('says which load failed, and gives its error as the cause', async () => {
+  test('says which LoadFailed, and gives its error as the cause', async () => {
     for (const reason of [new Error('down'), 'down', undefined, null, 7]) {
       for (const load of [() => Promise.reject(reason), () => { throw reason }]) {
         const error = await failure(invoking({ custom: [{ as: 'token', load }] }, 'token'), { code: 'LoadFailed', source: 'custom', id: 'token' }, 'custom token')

@@ -392,7 +392,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
       try {
         Object.defineProperties(context, reading.properties)
       } catch {
-        throw refusal('context', 'one that is not frozen', context)
+        throw refusal('context', 'one not frozen', context)
       }
       return streams ? (handler as Callable)(event, second, context, ...rest) : (handler as Callable)(event, context, ...rest)
     }
@@ -413,7 +413,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
     try {
       const given = (latest = latest?.isCurrent() ? latest : await read(entries, reader))
       // A handler that computes at once would keep what is refreshed ahead from going out.
-      if (ahead[0]) await inputTaken()
+      if (ahead.length > 0) await inputTaken()
       try {
         return await run(given)
       } catch (error) {
@@ -676,7 +676,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaul
 }
 
 function regionOfArn(id: string): string | undefined {
-  return id.startsWith('arn:') ? id.split(':')[3] : undefined
+  return /^arn:/.test(id) ? id.split(':')[3] : undefined
 }
 
 /** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
@@ -699,7 +699,7 @@ function checked<T extends object>(given: T, types: OptionTypes): T {
   const options = Object.entries(given).filter(([option, value]) => value !== undefined || option === 'default')
   for (const [option, value] of options) {
     // Of an option that is misspelt nobody knows whether its value is a secret.
-    if (!Object.hasOwn(types, option)) throw failure('InvalidOptions', `${option}: expected no such option, got a ${typeof value}`)
+    if (!Object.hasOwn(types, option)) throw refusal(option, 'no such option', typeof value)
     check(option, types[option]!, value)
   }
   return Object.fromEntries(options) as T
@@ -919,7 +919,7 @@ function dueAt({ time, ahead }: Answer, maxAge: number): number {
 
 function cellOf(key: unknown, thing: unknown, stays?: boolean): Cell {
   const cell: Cell = cache.get(key) ?? { key, thing }
-  if (cell.thing !== thing) throw refusal('file', 'a file of its own', key)
+  if (cell.thing !== thing) throw refusal('file', 'one of its own', key)
   cache.set(key, cell)
   cell.stays ||= stays
   return cell
@@ -1023,7 +1023,7 @@ function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Rea
 /** Waits for all; where several fail, the error names every one of them, and each hint once. */
 async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
-  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it takes|a VPC) .*)$(?=[^]*\1)/gm, ''), { ...errors[0], cause: errors })
+  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it|a) .*)$(?=[^]*\1)/gm, ''), { ...errors[0], cause: errors })
   return Promise.all(promises)
 }
 
@@ -1075,7 +1075,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   // All of them are as old as the answer, and are refreshed ahead together.
   const { value, missing, parsed: _, ...common } = answers as Answer
   const loaded = (value as Found | undefined)?.get(bare(id))
-  if (!loaded) throw missing ?? invalidAnswer('an answer without this name')
+  if (!loaded) throw missing ?? invalidAnswer('an answer without it')
   return { ...common, ...loaded }
 }
 
@@ -1090,7 +1090,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     for (const name of [Name, ARN]) if (name) set(name, Selector.replace(/^:?(?=.)/, ':'), { value: Value.toString() })
   }
-  const missing = failure('ParameterNotFound', 'no such parameter')
+  const missing = failure('ParameterNotFound', 'ParameterNotFound')
   for (const name of InvalidParameters) set(name, '', { missing })
   return { value: found }
 }
@@ -1170,7 +1170,7 @@ async function download(file: string, body: Body): Promise<Loaded> {
   const target = resolve(file)
   // Of one length, whatever that of the target's name.
   const folder = resolve(target, '..')
-  const prefix = resolve(folder, `.lambda-cache-${sha256(target)}-`)
+  const prefix = resolve(folder, `.lambda-cache-${sha256(target).slice(0, 16)}-`)
   const temporary = prefix + builtin('node:crypto').randomUUID()
   try {
     // What a process that was killed has left: Lambda keeps /tmp when it replaces one. What is this one's own, in any thread, is younger.
@@ -1185,9 +1185,8 @@ async function download(file: string, body: Body): Promise<Loaded> {
     return { value: file, identity }
   } catch (cause) {
     await fs.rm(temporary, { force: true }).catch(() => {})
-    if (cause instanceof LambdaCacheError) throw cause
     const { code } = cause as NodeJS.ErrnoException
-    throw failure(code === 'EMFILE' ? code : 'FileError', `cannot write ${file} (${code})`, { cause })
+    throw cause instanceof LambdaCacheError ? cause : failure(code === 'EMFILE' ? code : 'FileError', `cannot write ${file} (${code})`, { cause })
   }
 }
 
@@ -1201,7 +1200,7 @@ async function loadCustom({ load }: Call): Promise<Loaded> {
     return { value: await load!() }
   } catch (cause) {
     if (cause instanceof LambdaCacheError) throw cause
-    throw failure('LoadFailed', 'load failed', { cause })
+    throw failure('LoadFailed', 'LoadFailed', { cause })
   }
 }
 
@@ -1329,7 +1328,7 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
       let size = 0
       for (let next; !(next = await inTime(() => iterator.next())).done; ) {
         size += next.value.length
-        if (!isWanted && size > MAX_ANSWER_SIZE) throw invalidAnswer(`more than ${MAX_ANSWER_SIZE} bytes`)
+        if (!isWanted && size > MAX_ANSWER_SIZE) throw invalidAnswer('more than 8 MiB')
         yield next.value
       }
       // A 304 may give the length of what it does not send. Where there is a content-encoding, fetch has taken it off.
@@ -1360,7 +1359,7 @@ function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): La
   const all = texts.join()
   const code = texts.find((text) => /_|^E[A-Z]/.test(text)) ?? texts[0]
   if (/\b(Z|ERR_|ZSTD)_/.test(all)) return invalidAnswer(`cannot decode the body (${code})`)
-  const kind = /CERT_|UNABLE_TO_|SELF_SIGNED_|ERR_INVALID_/.test(all) ? 'RequestFailed' : code === 'EMFILE' ? code : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
+  const kind = /CERT_|UNABLE_|SIGNED_|ERR_INVALID_/.test(all) ? 'RequestFailed' : code === 'EMFILE' ? code : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
   return failure(kind, `no answer from ${host} (${code})${kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''}`)
 }
 
@@ -1389,7 +1388,7 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
       reject(error)
     })
     // An upgrade that nobody asked for ends in neither a response nor an error.
-    call.on('close', () => reject(new Error('closed'))).end(init.body)
+    call.on('close', () => reject(Error('closed'))).end(init.body)
   })
   const body = untilAborted(await decoded(response), init.signal)
   const text = (): Promise<string> => builtin('node:stream/consumers').text(body)
@@ -1515,7 +1514,7 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
 async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
   const fs = builtin('node:fs').promises
-  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'cannot read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
+  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
   const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
   const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
