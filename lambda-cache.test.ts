@@ -515,7 +515,6 @@ const ERRORS: readonly ErrorCase[] = [
   { code: 'InvalidOptions', message: 'ssm: expected array, got \'/app/value\'', act: () => withCache(() => {}, { ssm: '/app/value' } as never) },
   { code: 'InvalidOptions', message: 'name: expected string, got undefined', act: () => withCache(() => {}, { ssm: [{}] } as never) },
   { code: 'InvalidOptions', message: 'as: expected a free name, got \'key\'', act: () => withCache(() => {}, { ssm: ['/a/key', '/b/key'] }) },
-  { code: 'InvalidOptions', message: 'names: expected different names, got \'/a/key,/b/key\'', act: () => withCache(() => {}, { ssm: [{ names: ['/a/key', '/b/key'], as: 'keys' }] }) },
   { code: 'InvalidOptions', message: 'as: expected string, got \'\'', act: () => withCache(() => {}, { secrets: ['arn:aws:secretsmanager:us-east-1:123456789012:secret:a-AbCdEf'] }) },
   { code: 'InvalidOptions', message: 'uri: expected s3://bucket/key, got \'https://bucket/key\'', act: () => withCache(() => {}, { s3: ['https://bucket/key'] }) },
   { code: 'InvalidOptions', message: 'LAMBDA_CACHE_MAX_AGE: expected number >= 0, got NaN', environment: { LAMBDA_CACHE_MAX_AGE: 'soon' }, act: () => withCache(() => {}, { ssm: ['/a'] }) },

@@ -663,7 +663,6 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaul
   const { names, path, parse, binary, file } = options
   if ([parse, binary, file].filter(Boolean)[1]) throw refusal('parse, binary, file', 'one', 'several')
   const ids = (names ?? [path ?? options[kind.option]!]).map((id) => lastSegment(kind, id, own.region))
-  if (new Map(ids).size < ids.length) throw refusal('names', 'different names', names!.join())
   const segment = names ? '' : ids[0]![0]
   const { as = segment } = options
   check('as', TEXT, as)
@@ -1088,7 +1087,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
   for (const { Name, ARN, Selector = '', Value } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
-    for (const name of [Name, ARN]) if (name) set(name, Selector.replace(/^:?(?=.)/, ':'), { value: Value.toString() })
+    for (const name of [Name, ARN]) if (name) set(name, Selector, { value: Value.toString() })
   }
   const missing = failure('ParameterNotFound', 'ParameterNotFound')
   for (const name of InvalidParameters) set(name, '', { missing })
@@ -1167,16 +1166,15 @@ async function loadObject(call: Call, id: string, previous: Answer | undefined):
 async function download(file: string, body: Body): Promise<Loaded> {
   const fs = builtin('node:fs').promises
   const { resolve } = builtin('node:path')
-  const target = resolve(file)
+  const folder = resolve(file, '..')
   // Of one length, whatever that of the target's name.
-  const folder = resolve(target, '..')
-  const prefix = resolve(folder, `.lambda-cache-${sha256(target).slice(0, 16)}-`)
-  const temporary = prefix + builtin('node:crypto').randomUUID()
+  const prefix = `.lambda-cache-${sha256(resolve(file)).slice(0, 16)}-`
+  const temporary = `${folder}/${prefix}${builtin('node:crypto').randomUUID()}`
   try {
     // What a process that was killed has left: Lambda keeps /tmp when it replaces one. What is this one's own, in any thread, is younger.
     for (const name of await fs.readdir(folder).catch(() => [])) {
-      const path = resolve(folder, name)
-      if (path.startsWith(prefix) && (await fs.lstat(path).catch(() => undefined))?.mtimeMs! < Date.now() - process.uptime() * 1000) await fs.rm(path).catch(() => {})
+      const path = `${folder}/${name}`
+      if (name.startsWith(prefix) && (await fs.lstat(path).catch(() => undefined))?.mtimeMs! < Date.now() - process.uptime() * 1000) await fs.rm(path).catch(() => {})
     }
     // Exclusive creation follows no link that somebody left there.
     await fs.writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
@@ -1248,12 +1246,12 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
     const answer = await exchange(call, url, { ...unsigned, headers }, attempt, read)
     if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
     const content = answer.content as string
-    const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? /HeaderMalformed<.*<Region>(.*?)</s.exec(content)?.[1]!
+    const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? /Malformed<.*<Region>(.*?)</s.exec(content)?.[1]!
     if (bucket && region === call.region && bucketRegion !== region && REGION.test(bucketRegion)) {
       bucketRegions.set(bucket, bucketRegion)
       return sendOnce(attempt)
     }
-    if (!clockOffset && /TooSkewed|Signature expired|not yet current/.test(content)) {
+    if (!clockOffset && /TooSkewed|Signature expired|yet current/.test(content)) {
       clockOffset = Date.parse(answer.headers.get('date')!) - Date.now()
       if (clockOffset) return sendOnce(attempt)
     }
