@@ -1399,7 +1399,7 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
   }
 }
 
-/** As `fetch` does, takes off the content-encodings with which an S3 object may be stored. */
+/** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
 async function decoded(response: IncomingMessage): Promise<Readable> {
   const encoding = response.headers['content-encoding']
   if (!encoding) return response
@@ -1410,10 +1410,9 @@ async function decoded(response: IncomingMessage): Promise<Readable> {
   // Some leave out the header of zlib's format, whose first byte ends in 8.
   const deflate = first && (first[0]! & 15) !== 8 ? zlib.createInflateRaw : zlib.createInflate
   const known = new Map<string, unknown>([['gzip', zlib.createGunzip], ['x-gzip', zlib.createGunzip], ['deflate', deflate], ['br', zlib.createBrotliDecompress], ['zstd', zlib.createZstdDecompress]])
-  const decoders = encoding.toLowerCase().split(/\s*,\s*/).map((coding) => known.get(coding) as Decoder | undefined)
-  if (!decoders.every(Boolean)) return response
-  // What was put on last comes off first. To flush at the end, and not to finish, takes what ends too early as far as it goes.
-  return decoders.reduceRight<Readable>((body, create) => builtin('node:stream').pipeline(body, create!({ finishFlush: 1 }), () => {}), response)
+  const create = known.get(encoding.toLowerCase()) as Decoder | undefined
+  // To flush at the end, and not to finish, takes what ends too early as far as it goes.
+  return create ? builtin('node:stream').pipeline(response, create({ finishFlush: 1 }), () => {}) : response
 }
 
 type Decoder = (options: { finishFlush: number }) => Transform
