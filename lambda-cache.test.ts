@@ -538,14 +538,14 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'NoCredentials',
-    message: 'ssm /app/value: container credentials: HTTP 403 from 169.254.170.2',
+    message: 'ssm /app/value: credentials: HTTP 403 from 169.254.170.2',
     environment: { AWS_ACCESS_KEY_ID: '', AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/c', AWS_CONTAINER_AUTHORIZATION_TOKEN: `${CANARY}-token` },
     answers: [reply(403, `${CANARY}-body`)],
     act: (fetch) => SSM.read({ fetch }),
   },
   {
     code: 'NoCredentials',
-    message: 'ssm /app/value: container credentials: no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE',
+    message: 'ssm /app/value: credentials: no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE',
     environment: { AWS_ACCESS_KEY_ID: '', AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/c', AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: '/none' },
     act: (fetch) => SSM.read({ fetch }),
   },
@@ -583,7 +583,7 @@ const ERRORS: readonly ErrorCase[] = [
   { code: 'Timeout', message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (TimeoutError): a VPC needs a VPC endpoint or NAT', answers: ['never'], act: (fetch) => elapse(() => SSM.read({ fetch })) },
   { code: 'ParseError', message: 'ssm /app/value: parse failed with SyntaxError', answers: [SSM.answer(`{"password":"${CANARY}-value`)], act: (fetch) => SSM.read({ fetch, parse: json }) },
   { code: 'BinarySecret', message: 'secrets app/value: set binary: true', answers: [reply(200, { SecretBinary: Buffer.from(`${CANARY}-value`).toString('base64') })], act: (fetch) => SECRETS.read({ fetch }) },
-  { code: 'UnsupportedKey', message: 's3 s3://bucket/a/../key: no URL takes it as it is', act: (fetch) => getObject('s3://bucket/a/../key', { fetch }) },
+  { code: 'UnsupportedKey', message: 's3 s3://bucket/a/../key: no URL takes it', act: (fetch) => getObject('s3://bucket/a/../key', { fetch }) },
   { code: 'FileError', message: 's3 s3://bucket/key: cannot write /none/key (ENOENT)', answers: [reply(200, `${CANARY}-body`)], act: (fetch) => getObject('s3://bucket/key', { file: '/none/key', fetch }) },
   {
     code: 'AccessDeniedException',
@@ -2124,7 +2124,7 @@ describe('attempts', () => {
     ['a proxy that refuses the tunnel', Object.assign(new Error(`${CANARY}-body`), { code: 0, cause: { code: 'ERR_PROXY_TUNNEL' } }), { code: 'NetworkError' }, [50, 100]],
     ['a code three causes deep', wrapped, { code: 'NetworkError' }, [50, 100]],
     ['a chain of causes that is a loop', loop, { code: 'NetworkError' }, [50, 100]],
-    ['too many open files', unreachable('EMFILE'), { code: 'EMFILE' }, [50, 100]],
+    ['too many open files', unreachable('EMFILE'), { code: 'NetworkError' }, [50, 100]],
     ['a code on the error itself', Object.assign(new Error('socket hang up'), { code: 'ECONNRESET' }), { code: 'NetworkError' }, [50, 100]],
     ['a fetch that throws', new TypeError(`Headers.append: "${CANARY}-session-token" is an invalid header value.`), { code: 'NetworkError' }, [50, 100]],
     ['HTTP 429', reply(429), { code: 'Http429', status: 429 }, [1000, 2000]],
@@ -3035,7 +3035,7 @@ describe('credentials', () => {
     for (const [answer, details, message] of none) {
       const { fetch, signed } = scripted(answer)
       const error = await failure(SECRETS.read({ fetch }), { source: 'secrets', id: SECRETS.id, ...details })
-      assert.equal(error.message, `secrets ${SECRETS.id}: container credentials: ${message}`)
+      assert.equal(error.message, `secrets ${SECRETS.id}: credentials: ${message}`)
       assertKeepsSecrets(error)
       assert.equal(signed().length, 0)
     }
@@ -3630,7 +3630,7 @@ describe('stale if error', () => {
     ...['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'].map((code): (typeof PASSING)[number] => [code, unreachable(code), 'Timeout']),
     ['the timeout of a fetch of the user', new DOMException(`${CANARY}-body`, 'TimeoutError'), 'Timeout'],
     ['fetch failed, without a code', new TypeError('fetch failed'), 'NetworkError'],
-    ['too many open files', unreachable('EMFILE'), 'EMFILE'],
+    ['too many open files', unreachable('EMFILE'), 'NetworkError'],
     ...[408, 429, 500, 502, 503, 504, 507, 599].map((status): (typeof PASSING)[number] => [`HTTP ${status}`, reply(status, `<html>${CANARY}-body`), `Http${status}`]),
     ...['ThrottlingException', 'TooManyRequestsException', 'RequestLimitExceeded'].map((code): (typeof PASSING)[number] => [`${code} as HTTP 400`, refusal(code), code]),
     ['SlowDown', xml(503, 'SlowDown'), 'SlowDown'],
@@ -4680,7 +4680,7 @@ describeOverBoth('faults', () => {
       attempts: 3,
       code: 'Timeout',
     },
-    { what: 'too many open files', fetch: () => Promise.reject(unreachable('EMFILE')), attempts: 3, code: 'EMFILE' },
+    { what: 'too many open files', fetch: () => Promise.reject(unreachable('EMFILE')), attempts: 3, code: 'NetworkError' },
     { what: 'end of connection before content-length', inject: async (victim) => (await half(victim, { 'content-length': 10_000 }), victim.response.socket?.end()), ...NETWORK },
     { what: 'end of connection without the last chunk', inject: async (victim) => (await half(victim, {}, victim.whole), victim.response.socket?.end()), ...NETWORK },
     { what: 'HTTP 500', inject: (victim) => refuse(victim, 500, 'InternalError'), attempts: 3, code: 'InternalError' },

@@ -491,7 +491,7 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
     isCurrent() {
       const now = Date.now()
       // A clock that was set back shows a time before all of this.
-      return event === events && now >= since && now < until
+      return events === event && now >= since && now < until
     },
   }
 }
@@ -507,23 +507,26 @@ interface Invocation extends Partial<LambdaContext> {
 type Direct<E> = Omit<E, 'as' | 'name' | 'path' | 'id' | 'uri'> & Pick<Defaults, 'fetch' | 'staleIfError'>
 
 /**
- * One SSM parameter, from the cache that `withCache` uses. `{ maxAge: 0 }` forces a refresh, which every reader then sees.
+ * A `parse` for JSON.
  *
  * @example
- * const limits = await getParameter('/prod/app/limits', { parse: json<Limits> })
+ * withCache(handler, { ssm: [{ name: '/prod/flags', parse: json<Flags> }] })
  */
-export function getParameter<const O extends Direct<ParameterEntry>>(name: string, options?: O): Promise<ParameterValue<O>> {
-  return readOne(SSM, { ...options, name }) as Promise<ParameterValue<O>>
+export function json<T>(text: string): T {
+  return JSON.parse(text) as T
 }
 
-/**
- * The SSM parameters below a path, as a frozen record keyed by the name below the path.
- *
- * @example
- * const { 'db/host': host } = await getParametersByPath('/prod/app', { recursive: true })
- */
-export function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(path: string, options?: O): Promise<ParameterTree<O>> {
-  return readOne(SSM, { ...options, path }) as Promise<ParameterTree<O>>
+/** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
+export function clearCache(): void {
+  events += 1
+  cache.clear()
+  bucketRegions.clear()
+  line = { waiting: [], places: Array(20).fill(true) }
+}
+
+async function readOne(kind: SourceKind, { staleIfError, fetch, ...own }: EveryOption & Partial<Defaults>): Promise<unknown> {
+  const defaults = checked({ staleIfError, fetch }, FOR_ALL)
+  return (await readEntry(toEntry(kind, { ...own, as: kind.source }, defaults), { direct: true })).value
 }
 
 /**
@@ -546,27 +549,24 @@ export function getObject<const O extends Direct<ObjectEntry>>(uri: string, opti
   return readOne(S3, { ...options, uri }) as Promise<ObjectValue<O>>
 }
 
-async function readOne(kind: SourceKind, { fetch, staleIfError, ...own }: EveryOption & Partial<Defaults>): Promise<unknown> {
-  const defaults = checked({ fetch, staleIfError }, FOR_ALL)
-  return (await readEntry(toEntry(kind, { ...own, as: kind.source }, defaults), { direct: true })).value
-}
-
-/** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
-export function clearCache(): void {
-  events += 1
-  cache.clear()
-  bucketRegions.clear()
-  line = { places: Array(20).fill(true), waiting: [] }
+/**
+ * The SSM parameters below a path, as a frozen record keyed by the name below the path.
+ *
+ * @example
+ * const { 'db/host': host } = await getParametersByPath('/prod/app', { recursive: true })
+ */
+export function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(path: string, options?: O): Promise<ParameterTree<O>> {
+  return readOne(SSM, { ...options, path }) as Promise<ParameterTree<O>>
 }
 
 /**
- * A `parse` for JSON.
+ * One SSM parameter, from the cache that `withCache` uses. `{ maxAge: 0 }` forces a refresh, which every reader then sees.
  *
  * @example
- * withCache(handler, { ssm: [{ name: '/prod/flags', parse: json<Flags> }] })
+ * const limits = await getParameter('/prod/app/limits', { parse: json<Limits> })
  */
-export function json<T>(text: string): T {
-  return JSON.parse(text) as T
+export function getParameter<const O extends Direct<ParameterEntry>>(name: string, options?: O): Promise<ParameterValue<O>> {
+  return readOne(SSM, { ...options, name }) as Promise<ParameterValue<O>>
 }
 
 // ---- Entries ----
@@ -610,34 +610,95 @@ type OptionTypes = Readonly<Record<string, string>>
 const SSM: SourceKind = {
   source: 'ssm',
   option: 'name',
-  types: { as: TEXT, maxAge: NUMBER, region: TEXT, default: ANYTHING, parse: FUNCTION, name: TEXT, names: ARRAY, path: TEXT, recursive: BOOLEAN, decrypt: BOOLEAN, list: BOOLEAN },
+  types: { maxAge: NUMBER, list: BOOLEAN, names: ARRAY, name: TEXT, default: ANYTHING, parse: FUNCTION, path: TEXT, region: TEXT, decrypt: BOOLEAN, as: TEXT, recursive: BOOLEAN },
   load: loadParameters,
 }
 
 const SECRETS: SourceKind = {
   source: 'secrets',
   option: 'id',
-  types: { as: TEXT, maxAge: NUMBER, region: TEXT, default: ANYTHING, parse: FUNCTION, id: TEXT, versionId: TEXT, versionStage: TEXT, binary: BOOLEAN },
+  types: { as: TEXT, maxAge: NUMBER, versionStage: TEXT, region: TEXT, id: TEXT, default: ANYTHING, parse: FUNCTION, versionId: TEXT, binary: BOOLEAN },
   load: loadSecret,
 }
 
 const S3: SourceKind = {
   source: 's3',
   option: 'uri',
-  types: { as: TEXT, maxAge: NUMBER, region: TEXT, default: ANYTHING, parse: FUNCTION, uri: TEXT, versionId: TEXT, file: TEXT, binary: BOOLEAN },
+  types: { as: TEXT, maxAge: NUMBER, uri: TEXT, default: ANYTHING, parse: FUNCTION, versionId: TEXT, region: TEXT, file: TEXT, binary: BOOLEAN },
   load: loadObject,
 }
 
 const CUSTOM: SourceKind = { source: 'custom', option: 'as', types: { as: TEXT, maxAge: NUMBER, load: FUNCTION }, load: loadCustom }
 
-const FOR_ALL: OptionTypes = { maxAge: NUMBER, region: TEXT, staleIfError: NUMBER, fetch: FUNCTION, refreshOn: FUNCTION, ssm: ARRAY, secrets: ARRAY, s3: ARRAY, custom: ARRAY }
+const FOR_ALL: OptionTypes = { staleIfError: NUMBER, maxAge: NUMBER, fetch: FUNCTION, custom: ARRAY, secrets: ARRAY, ssm: ARRAY, s3: ARRAY, region: TEXT, refreshOn: FUNCTION }
 
 /** Names of Lambda's own context, and names that mean something to JavaScript besides those that every object has. */
 const RESERVED_NAMES =
-  /^(awsRequestId|callbackWaitsForEmptyEventLoop|clientContext|done|fail|functionName|functionVersion|getRemainingTimeInMillis|identity|invokedFunctionArn|logGroupName|logStreamName|memoryLimitInMB|succeed|tenantId|w3c|xRayTraceId|prototype|then|toJSON)$/
+  /^(clientContext|done|toJSON|getRemainingTimeInMillis|fail|callbackWaitsForEmptyEventLoop|xRayTraceId|functionVersion|invokedFunctionArn|then|w3c|prototype|logGroupName|logStreamName|tenantId|functionName|identity|succeed|awsRequestId|memoryLimitInMB)$/
 
 /** ARNs, directory buckets and Outposts aliases are left out: they have endpoints and signatures of their own. */
 const S3_URI = /^s3:\/\/(?![^/]*--(?:xa?|op)-s3\/)([\w.-]{3,255})\/(.+)$/s
+
+/** @returns the options that are given, every one of them known and of the right type */
+function checked<T extends object>(given: T, types: OptionTypes): T {
+  const options = Object.entries(given).filter(([option, value]) => value !== undefined || option === 'default')
+  for (const [option, value] of options) {
+    // Of an option that is misspelt nobody knows whether its value is a secret.
+    if (!Object.hasOwn(types, option)) throw refusal(option, 'no such option', typeof value)
+    check(option, types[option]!, value)
+  }
+  return Object.fromEntries(options) as T
+}
+
+/** A `typeof` that knows arrays. */
+function typeOf(value: unknown): string {
+  return Array.isArray(value) ? ARRAY : typeof value
+}
+
+function regionOfArn(id: string): string | undefined {
+  return /^arn:/.test(id) ? id.split(':')[3] : undefined
+}
+
+function split(list: string): readonly string[] {
+  return Object.freeze(list.split(','))
+}
+
+/** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
+function lastSegment(kind: SourceKind, given: string, region: string | undefined): readonly [segment: string, id: string] {
+  check(kind.option, TEXT, given)
+  // AWS does it too.
+  const id = SSM === kind ? given.trim() : given
+  const ofArn = regionOfArn(id)
+  if (region && (ofArn ?? region) !== region) throw refusal('region', `${ofArn} of the ARN`, region)
+  if (S3 === kind && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
+  return [id.replace(S3 === kind ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
+}
+
+function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaults): Entry {
+  const own: EveryOption = typeof given === 'string' ? { [kind.option]: given } : given
+  check(kind.source, `${kind.option} or ${RECORD}`, own)
+  const options = { decrypt: true, maxAge: Number(process.env['LAMBDA_CACHE_MAX_AGE']?.trim() || 60), staleIfError: 300, ...defaults, ...checked(own, kind.types) } as { -readonly [O in keyof Entry]: Entry[O] }
+  check('LAMBDA_CACHE_MAX_AGE', NUMBER, options.maxAge)
+  if (CUSTOM === kind) check('load', FUNCTION, options.load)
+  const { names, parse, path, binary, file } = options
+  if ([parse, binary, file].filter(Boolean)[1]) throw refusal('parse, binary, file', 'one', 'several')
+  const ids = (names ?? [path ?? options[kind.option]!]).map((id) => lastSegment(kind, id, own.region))
+  const segment = names ? '' : ids[0]![0]
+  const { as = segment } = options
+  check('as', TEXT, as)
+  if (options.list) options.parse ??= split
+  if (S3 === kind && !parse && !binary && !file) {
+    check('file', TEXT, segment)
+    options.file = `/tmp/${segment}`
+  }
+  return Object.assign(options, { as, ids, kind })
+}
+
+function check(option: string, expected: string, value: unknown): void {
+  const type = typeOf(value)
+  const isInRange = type === 'number' ? (value as number) >= 0 : (value ?? '') !== ''
+  if (expected && !(expected.includes(type) && isInRange)) throw refusal(option, expected, value)
+}
 
 function toEntries(given: Options): Entry[] {
   check('options', RECORD, given)
@@ -652,67 +713,6 @@ function toEntries(given: Options): Entry[] {
     taken[as] = true
   }
   return entries
-}
-
-function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaults): Entry {
-  const own: EveryOption = typeof given === 'string' ? { [kind.option]: given } : given
-  check(kind.source, `${kind.option} or ${RECORD}`, own)
-  const options = { decrypt: true, maxAge: Number(process.env['LAMBDA_CACHE_MAX_AGE']?.trim() || 60), staleIfError: 300, ...defaults, ...checked(own, kind.types) } as { -readonly [O in keyof Entry]: Entry[O] }
-  check('LAMBDA_CACHE_MAX_AGE', NUMBER, options.maxAge)
-  if (kind === CUSTOM) check('load', FUNCTION, options.load)
-  const { names, path, parse, binary, file } = options
-  if ([parse, binary, file].filter(Boolean)[1]) throw refusal('parse, binary, file', 'one', 'several')
-  const ids = (names ?? [path ?? options[kind.option]!]).map((id) => lastSegment(kind, id, own.region))
-  const segment = names ? '' : ids[0]![0]
-  const { as = segment } = options
-  check('as', TEXT, as)
-  if (options.list) options.parse ??= split
-  if (kind === S3 && !parse && !binary && !file) {
-    check('file', TEXT, segment)
-    options.file = `/tmp/${segment}`
-  }
-  return Object.assign(options, { kind, as, ids })
-}
-
-function regionOfArn(id: string): string | undefined {
-  return /^arn:/.test(id) ? id.split(':')[3] : undefined
-}
-
-/** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
-function lastSegment(kind: SourceKind, given: string, region: string | undefined): readonly [segment: string, id: string] {
-  check(kind.option, TEXT, given)
-  // AWS does it too.
-  const id = kind === SSM ? given.trim() : given
-  const ofArn = regionOfArn(id)
-  if (region && (ofArn ?? region) !== region) throw refusal('region', `${ofArn} of the ARN`, region)
-  if (kind === S3 && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
-  return [id.replace(kind === S3 ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
-}
-
-function split(list: string): readonly string[] {
-  return Object.freeze(list.split(','))
-}
-
-/** @returns the options that are given, every one of them known and of the right type */
-function checked<T extends object>(given: T, types: OptionTypes): T {
-  const options = Object.entries(given).filter(([option, value]) => value !== undefined || option === 'default')
-  for (const [option, value] of options) {
-    // Of an option that is misspelt nobody knows whether its value is a secret.
-    if (!Object.hasOwn(types, option)) throw refusal(option, 'no such option', typeof value)
-    check(option, types[option]!, value)
-  }
-  return Object.fromEntries(options) as T
-}
-
-function check(option: string, expected: string, value: unknown): void {
-  const type = typeOf(value)
-  const isInRange = type === 'number' ? (value as number) >= 0 : (value ?? '') !== ''
-  if (expected && !(expected.includes(type) && isInRange)) throw refusal(option, expected, value)
-}
-
-/** A `typeof` that knows arrays. */
-function typeOf(value: unknown): string {
-  return Array.isArray(value) ? ARRAY : typeof value
 }
 
 function refusal(option: string, expected: string, given: unknown): LambdaCacheError {
@@ -828,7 +828,7 @@ async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
       }
     }),
   )
-  return { as: entry.as, value: entry.names ? frozen(values) : values[0]![1], answers, dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)) }
+  return { answers, as: entry.as, value: entry.names ? frozen(values) : values[0]![1], dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)) }
 }
 
 /** What a read of one thing needs: where its answer is kept, and how it is brought. */
@@ -838,6 +838,18 @@ interface Target {
   /** Named where there is no answer from it. */
   readonly host: string
   bring(how: Pick<Call, 'attempts' | 'signal' | 'sent'>, previous: Answer | undefined): Promise<Loaded>
+}
+
+/** Waits for all; where several fail, the error names every one of them, and each hint once. */
+async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
+  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it|a) .*)$(?=[^]*\1)/gm, ''), { ...errors[0], cause: errors })
+  return Promise.all(promises)
+}
+
+/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
+function dueAt({ ahead, time }: Answer, maxAge: number): number {
+  return time + maxAge * 1000 * ahead
 }
 
 function targetOf(entry: Entry, id: string): Target {
@@ -850,7 +862,7 @@ function targetOf(entry: Entry, id: string): Target {
   const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
   const endpoint = entry.load ? 'load' : endpointOf(service, region)
   const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
-  return { key: file ? builtin('node:path').resolve(file) : thing, thing, host: endpoint.replace(/.*\/\//, ''), bring }
+  return { bring, key: file ? builtin('node:path').resolve(file) : thing, host: endpoint.replace(/.*\/\//, ''), thing }
 }
 
 /** From memory where that is fresh; the last value while AWS is left alone; else from a refresh, or the last value where that fails. */
@@ -862,7 +874,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   const { maxAge, staleIfError } = entry
   // Milliseconds before the end of an invocation, for the error to get out.
   const DEADLINE_MARGIN = 200
-  const { ahead, end = Infinity, after = events } = reader
+  const { end = Infinity, ahead, after = events } = reader
   const target = targetOf(entry, id)
   const isForced = !!reader.after || !maxAge
   const serves = (answer: Answer | undefined, seconds: number): answer is Answer => !!answer && ('value' in answer || 'default' in entry) && isYoungerThan(seconds, answer.time)
@@ -905,23 +917,42 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   }
 }
 
+/** What an entry makes of an answer. */
+function convert(entry: Entry, answer: Answer): unknown {
+  const { parse } = entry
+  const { missing, value, parsed } = answer
+  if (missing && 'default' in entry) return entry.default
+  if (!('value' in answer)) throw missing
+  if (!parse) return value
+  if (!parsed.has(parse)) {
+    const parseEach = (tree: object): unknown => frozen(Object.entries(tree).map(([name, text]) => [name, parseText(parse, text, ` for ${name}`)]))
+    parsed.set(parse, typeof value === 'string' ? parseText(parse, value) : parseEach(value as object))
+  }
+  return parsed.get(parse)
+}
+
+/** What `parse` throws is not passed on, not even as `cause`: JSON.parse quotes its input, and so do most parsers. */
+function parseText(parse: (text: string) => unknown, text: string, which = ''): unknown {
+  let reason = 'failed'
+  try {
+    const value = parse(text)
+    if (!(value instanceof Promise)) return value
+    value.catch(() => {})
+    reason = 'returned a promise: use custom'
+  } catch (error) {
+    const { name } = Object(error) as Error
+    // A name such as SyntaxError, unless it may come from the text.
+    if (/^\w{3,40}$/.test(name) && !text.includes(name)) reason = `failed with ${name}`
+  }
+  throw failure('ParseError', `parse${which} ${reason}`)
+}
+
+const MISSING = ['NoSuchKey', 'ParameterVersionNotFound', 'ParameterNotFound', 'ResourceNotFoundException', 'NoSuchVersion']
+
 /** An age below zero is that of a clock which was set back: nobody knows the true one. */
 function isYoungerThan(seconds: number, time = Infinity): boolean {
   const age = Date.now() - time
-  return age >= 0 && age < seconds * 1000
-}
-
-/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
-function dueAt({ time, ahead }: Answer, maxAge: number): number {
-  return time + maxAge * 1000 * ahead
-}
-
-function cellOf(key: unknown, thing: unknown, stays?: boolean): Cell {
-  const cell: Cell = cache.get(key) ?? { key, thing }
-  if (cell.thing !== thing) throw refusal('file', 'one of its own', key)
-  cache.set(key, cell)
-  cell.stays ||= stays
-  return cell
+  return age >= 0 && age < 1000 * seconds
 }
 
 /** The one that is under way, else a new one. One attempt is one ahead of time. */
@@ -935,7 +966,7 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
       // Whoever comes in the same tick still shares the request.
       await undefined
       countRequest(sent)
-      const loaded = await bring({ attempts, signal: controller.signal, sent }, cell.answer)
+      const loaded = await bring({ signal: controller.signal, sent, attempts }, cell.answer)
         // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
         .catch((error: unknown): Loaded => ({ missing: error instanceof LambdaCacheError ? error : invalidAnswer('HTTP 200 without its JSON') }))
       const { missing } = loaded as { missing?: Partial<LambdaCacheError> }
@@ -944,7 +975,7 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
       if (missing?.code && !MISSING.includes(missing.code)) throw missing
       return keep(loaded)
     } finally {
-      if (cell.refresh === refresh) cell.refresh = undefined
+      if (refresh === cell.refresh) cell.refresh = undefined
       // A failure takes no room; what direct access made takes that of 1,000 at most.
       if (!cell.answer && !cell.refresh && cache.get(cell.key) === cell) cache.delete(cell.key)
       const free = [...cache.values()].filter(({ stays, refresh }) => !stays && !refresh)
@@ -972,7 +1003,7 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
       } finally {
         waiters -= 1
         // When the last one gives up, the refresh is abandoned: the next reader begins anew.
-        if (!waiters && cell.refresh === refresh) {
+        if (!waiters && refresh === cell.refresh) {
           cell.refresh = undefined
           controller.abort()
         }
@@ -982,36 +1013,18 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
   return (cell.refresh = refresh)
 }
 
-const MISSING = ['ParameterNotFound', 'ParameterVersionNotFound', 'ResourceNotFoundException', 'NoSuchKey', 'NoSuchVersion']
-
-/** What an entry makes of an answer. */
-function convert(entry: Entry, answer: Answer): unknown {
-  const { parse } = entry
-  const { value, missing, parsed } = answer
-  if (missing && 'default' in entry) return entry.default
-  if (!('value' in answer)) throw missing
-  if (!parse) return value
-  if (!parsed.has(parse)) {
-    const parseEach = (tree: object): unknown => frozen(Object.entries(tree).map(([name, text]) => [name, parseText(parse, text, ` for ${name}`)]))
-    parsed.set(parse, typeof value === 'string' ? parseText(parse, value) : parseEach(value as object))
-  }
-  return parsed.get(parse)
-}
-
-/** What `parse` throws is not passed on, not even as `cause`: JSON.parse quotes its input, and so do most parsers. */
-function parseText(parse: (text: string) => unknown, text: string, which = ''): unknown {
-  let reason = 'failed'
+/**
+ * Whether an answer is known to say the same as an earlier one: a file by its ETag, since its path says nothing of what it holds, text
+ * and bytes by what they hold, and what `custom` loads if it is the same object or equal plain data.
+ */
+function isSameAnswer(one: Answer, other: Answer): boolean {
+  if (one.identity !== undefined) return !!one.etag && other.etag === one.etag
   try {
-    const value = parse(text)
-    if (!(value instanceof Promise)) return value
-    value.catch(() => {})
-    reason = 'returned a promise: use custom'
-  } catch (error) {
-    const { name } = Object(error) as Error
-    // A name such as SyntaxError, unless it may come from the text.
-    if (/^\w{3,40}$/.test(name) && !text.includes(name)) reason = `failed with ${name}`
+    // A clone of what is not plain, such as an object with private fields, is not equal to it, or cannot be made.
+    return Object.is(one.value, other.value) || builtin('node:util').isDeepStrictEqual(structuredClone(one.value), other.value)
+  } catch {
+    return false
   }
-  throw failure('ParseError', `parse${which} ${reason}`)
 }
 
 /** Object.fromEntries defines properties: one named __proto__ is one like any other. */
@@ -1019,25 +1032,12 @@ function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Rea
   return Object.freeze(Object.fromEntries(entries))
 }
 
-/** Waits for all; where several fail, the error names every one of them, and each hint once. */
-async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
-  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it|a) .*)$(?=[^]*\1)/gm, ''), { ...errors[0], cause: errors })
-  return Promise.all(promises)
-}
-
-/**
- * Whether an answer is known to say the same as an earlier one: a file by its ETag, since its path says nothing of what it holds, text
- * and bytes by what they hold, and what `custom` loads if it is the same object or equal plain data.
- */
-function isSameAnswer(one: Answer, other: Answer): boolean {
-  if (one.identity !== undefined) return !!one.etag && one.etag === other.etag
-  try {
-    // A clone of what is not plain, such as an object with private fields, is not equal to it, or cannot be made.
-    return Object.is(one.value, other.value) || builtin('node:util').isDeepStrictEqual(structuredClone(one.value), other.value)
-  } catch {
-    return false
-  }
+function cellOf(key: unknown, thing: unknown, stays?: boolean): Cell {
+  const cell: Cell = cache.get(key) ?? { key, thing }
+  if (thing !== cell.thing) throw refusal('file', 'one of its own', key)
+  cache.set(key, cell)
+  cell.stays ||= stays
+  return cell
 }
 
 // ---- Loaders ----
@@ -1051,10 +1051,15 @@ interface Batch extends Cell {
 /** Those that still take names: until the end of the tick. */
 let openBatches: Batch[] = []
 
+/** A parameter at the root is the same with and without its slash. */
+function bare(name: string): string {
+  return name.replace(/^\/(?=[^/]*$)/, '')
+}
+
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
   // A refresh ahead has one attempt, so it shares none with the others. AWS takes ten names at a time.
-  const open = openBatches.find(({ key, names }) => names.size < 10 && key.region === call.region && key.decrypt === call.decrypt && key.fetch === call.fetch && key.attempts === call.attempts)
+  const open = openBatches.find(({ names, key }) => names.size < 10 && call.region === key.region && call.decrypt === key.decrypt && call.fetch === key.fetch && call.attempts === key.attempts)
   const batch: Batch = open ?? { key: call, thing: call, names: new Set() }
   if (!open) openBatches.push(batch)
   const { names } = batch
@@ -1072,11 +1077,14 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   // AWS refuses all ten for one that is malformed or not allowed, and an emulator may leave the selectors out: then each is asked for alone.
   if (names.size > 1 && !(answers.value as Found | undefined)?.has(bare(id))) answers = await getParameters(call, new Set([id]))
   // All of them are as old as the answer, and are refreshed ahead together.
-  const { value, missing, parsed: _, ...common } = answers as Answer
+  const { parsed: _, value, missing, ...common } = answers as Answer
   const loaded = (value as Found | undefined)?.get(bare(id))
   if (!loaded) throw missing ?? invalidAnswer('an answer without it')
   return { ...common, ...loaded }
 }
+
+/** By name or ARN. */
+type Found = Map<string, Loaded>
 
 /** API: GetParameters. */
 async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
@@ -1084,8 +1092,8 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   const [only = ''] = names.size < 2 ? names : []
   // Where one is asked for, the answer is its own, with or without a selector or the rest of an ARN.
   const set = (name: string, selector: string, loaded: Loaded): unknown => found.set(bare(only.includes(bare(name)) ? only : name + selector), loaded)
-  const { Parameters, InvalidParameters = [] } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
-  for (const { Name, ARN, Selector = '', Value } of Parameters) {
+  const { InvalidParameters = [], Parameters } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
+  for (const { Value, Selector = '', ARN, Name } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     for (const name of [Name, ARN]) if (name) set(name, Selector, { value: Value.toString() })
   }
@@ -1094,37 +1102,25 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   return { value: found }
 }
 
-/** By name or ARN. */
-type Found = Map<string, Loaded>
-
-/** A parameter at the root is the same with and without its slash. */
-function bare(name: string): string {
-  return name.replace(/^\/(?=[^/]*$)/, '')
-}
-
 interface ParametersAnswer {
   readonly Parameters: readonly { readonly Name: string; readonly ARN?: string; readonly Selector?: string; readonly Value: string }[]
   readonly InvalidParameters?: readonly string[]
   readonly NextToken?: string
 }
 
-/** API: GetParametersByPath, page after page. */
-async function loadTree(call: Call, id: string): Promise<Loaded> {
-  const texts: [name: string, value: string][] = []
-  const tokens = new Set<string | undefined>()
-  let NextToken: string | undefined
-  // The values are as old as those of the first page.
-  const first = { ...call.sent }
-  do {
-    const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken })
-    for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
-    NextToken = page.NextToken
-    if (tokens.has(NextToken)) throw invalidAnswer('the same NextToken twice')
-    if (NextToken) tokens.add(NextToken)
-    // Lets the end of the invocation come between two pages.
-    await inputTaken()
-  } while (NextToken)
-  return { ...first, value: frozen(texts), missing: !texts[0] }
+/** API: GetObject, conditional on the ETag where the earlier content is still there. */
+async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
+  const { binary, file, versionId } = call
+  const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
+  const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
+  const { status, content, headers } = await send<Loaded>(
+    { ...call, bucket },
+    versionId ? 'GetObjectVersion' : 'GetObject',
+    `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
+    { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
+    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await builtin('node:stream/consumers').buffer(body as never)) : await builtin('node:stream/consumers').text(body as never) }),
+  )
+  return status === 304 ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
 }
 
 interface SecretAnswer {
@@ -1134,7 +1130,7 @@ interface SecretAnswer {
 
 /** API: GetSecretValue. */
 async function loadSecret(call: Call, id: string): Promise<Loaded> {
-  const { binary, versionId: VersionId, versionStage: VersionStage } = call
+  const { versionId: VersionId, binary, versionStage: VersionStage } = call
   const { SecretString, SecretBinary } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId, VersionStage })
   if (binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
   if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
@@ -1144,19 +1140,18 @@ async function loadSecret(call: Call, id: string): Promise<Loaded> {
 /** Where AWS said that a bucket is in another region than the one it was looked for in. */
 const bucketRegions = new Map<string, string>()
 
-/** API: GetObject, conditional on the ETag where the earlier content is still there. */
-async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
-  const { file, versionId, binary } = call
-  const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
-  const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
-  const { status, headers, content } = await send<Loaded>(
-    { ...call, bucket },
-    versionId ? 'GetObjectVersion' : 'GetObject',
-    `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
-    { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
-    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await builtin('node:stream/consumers').buffer(body as never)) : await builtin('node:stream/consumers').text(body as never) }),
-  )
-  return status === 304 ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
+async function loadCustom({ load }: Call): Promise<Loaded> {
+  try {
+    return { value: await load!() }
+  } catch (cause) {
+    if (cause instanceof LambdaCacheError) throw cause
+    throw failure('LoadFailed', 'LoadFailed', { cause })
+  }
+}
+
+/** What tells whether a file is still the one that was written. */
+async function identify(file: string): Promise<string | undefined> {
+  return builtin('node:fs').promises.lstat(file).then((stat) => [stat.ino, stat.size, stat.mtimeMs].join(), () => undefined)
 }
 
 /**
@@ -1180,7 +1175,7 @@ async function download(file: string, body: Body): Promise<Loaded> {
     await fs.writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
     const identity = await identify(temporary)
     await fs.rename(temporary, file)
-    return { value: file, identity }
+    return { identity, value: file }
   } catch (cause) {
     await fs.rm(temporary, { force: true }).catch(() => {})
     const { code } = cause as NodeJS.ErrnoException
@@ -1188,18 +1183,23 @@ async function download(file: string, body: Body): Promise<Loaded> {
   }
 }
 
-/** What tells whether a file is still the one that was written. */
-async function identify(file: string): Promise<string | undefined> {
-  return builtin('node:fs').promises.lstat(file).then((stat) => [stat.ino, stat.size, stat.mtimeMs].join(), () => undefined)
-}
-
-async function loadCustom({ load }: Call): Promise<Loaded> {
-  try {
-    return { value: await load!() }
-  } catch (cause) {
-    if (cause instanceof LambdaCacheError) throw cause
-    throw failure('LoadFailed', 'LoadFailed', { cause })
-  }
+/** API: GetParametersByPath, page after page. */
+async function loadTree(call: Call, id: string): Promise<Loaded> {
+  const texts: [name: string, value: string][] = []
+  const tokens = new Set<string | undefined>()
+  let NextToken: string | undefined
+  // The values are as old as those of the first page.
+  const first = { ...call.sent }
+  do {
+    const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken })
+    for (const { Value, Name } of page.Parameters) texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
+    NextToken = page.NextToken
+    if (tokens.has(NextToken)) throw invalidAnswer('the same NextToken twice')
+    if (NextToken) tokens.add(NextToken)
+    // Lets the end of the invocation come between two pages.
+    await inputTaken()
+  } while (NextToken)
+  return { ...first, value: frozen(texts), missing: !texts[0] }
 }
 
 // ---- AWS calls ----
@@ -1222,75 +1222,6 @@ type BodyReader<T> = (body: Body) => Promise<T>
 /** By error code and HTTP status. */
 const THROTTLING = /Throttl|Exceeded|SlowDown|TooMany|NotComplete|InProgress| 429$/
 const PASSING = /Throttl|Exceeded|SlowDown|TooMany|NotComplete|InProgress| 429$|Timeout|NetworkError|EMFILE|LoadFailed| 408$| 5..$/
-
-/** The AWS JSON 1.1 protocol. */
-async function callJson<T>(call: Call, action: string, input: object): Promise<T> {
-  const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}` }
-  const { content } = await send(call, action, '/', { method: 'POST', headers, body: JSON.stringify(input) })
-  return JSON.parse(content) as T
-}
-
-/** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
-async function send<T = string>(call: Call, action: string, path: string, unsigned: HttpRequest, read?: BodyReader<T>): Promise<Exchanged<T>> {
-  const { service, bucket = '', signal } = call
-  let clockOffset = 0
-
-  /** One attempt. To follow a region or a clock, each of them once, is part of it. */
-  async function sendOnce(attempt: number): Promise<Exchanged<T>> {
-    const region = bucketRegions.get(bucket) ?? call.region
-    const url = endpointOf(service, region, bucket) + path
-    const { href, host } = new URL(url)
-    if (href !== url) throw failure('UnsupportedKey', 'no URL takes it as it is')
-    const headers = sign({ ...unsigned, url, service, region, credentials: await getCredentials(call, attempt), date: new Date(Date.now() + clockOffset) })
-    if (/[^ -~]/.test(Object.values(headers).join())) throw failure('RequestFailed', 'a header that cannot be sent')
-    const answer = await exchange(call, url, { ...unsigned, headers }, attempt, read)
-    if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
-    const content = answer.content as string
-    const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? /Malformed<.*<Region>(.*?)</s.exec(content)?.[1]!
-    if (bucket && region === call.region && bucketRegion !== region && REGION.test(bucketRegion)) {
-      bucketRegions.set(bucket, bucketRegion)
-      return sendOnce(attempt)
-    }
-    if (!clockOffset && /TooSkewed|Signature expired|yet current/.test(content)) {
-      clockOffset = Date.parse(answer.headers.get('date')!) - Date.now()
-      if (clockOffset) return sendOnce(attempt)
-    }
-    throw refused(`${service}:${action}`, host, answer)
-  }
-
-  const { places, waiting } = line
-  if (!places.pop()) await new Promise<void>((resolve) => waiting.push(resolve))
-  try {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        return await sendOnce(attempt)
-      } catch (error) {
-        if (attempt >= call.attempts || !isPassing(error)) throw error
-        await within(Date.now() + Math.random() * attempt * (isPassing(error, THROTTLING) ? 1000 : 50), new Promise(() => {}), signal).catch(() => {})
-      }
-    }
-  } finally {
-    const next = waiting.shift()
-    // Not in this turn of the event loop, in which those behind may come to the end of their time, too.
-    if (next) setImmediate(next)
-    else places.push(true)
-  }
-}
-
-/** What goes out all at once is neither sent nor answered in time: there is room for 20 requests, first come first served. */
-let line = { places: Array(20).fill(true), waiting: [] as (() => void)[] }
-
-function isPassing(error: unknown, kinds = PASSING): boolean {
-  const { code, status } = error as LambdaCacheError
-  return kinds.test(`${code} ${status}`)
-}
-
-/** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
-function refused(action: string, host: string, { status, headers, content }: Exchanged<unknown>): LambdaCacheError {
-  const [, code = `Http${status}`] = /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(`${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`) ?? []
-  const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
-  return failure(code, `${code} (HTTP ${status}) from ${host}${/^AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`, { status, ...(requestId && { requestId }) })
-}
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
 async function exchange<T = string>(call: Call, url: string, request: HttpRequest, attempt: number, read?: BodyReader<T>): Promise<Exchanged<T>> {
@@ -1317,7 +1248,7 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
       countRequest(call.sent)
       return call.fetch(url, { ...request, redirect: 'manual', signal: controller.signal })
     })
-    const { status, headers, body } = response
+    const { headers, status, body } = response
     const isWanted = status === 200 && read
 
     /** The body, piece by piece. Fails where it ends before its length. */
@@ -1336,12 +1267,20 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
 
     const whole = body ? pieces(body) : [await inTime(() => response.text())]
     const content = await (isWanted ? read(whole) : builtin('node:stream/consumers').text(whole as never))
-    return { status, headers, content: content as T }
+    return { content: content as T, headers, status }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
   }
 }
+
+function isPassing(error: unknown, kinds = PASSING): boolean {
+  const { code, status } = error as LambdaCacheError
+  return kinds.test(`${code} ${status}`)
+}
+
+/** What goes out all at once is neither sent nor answered in time: there is room for 20 requests, first come first served. */
+let line = { waiting: [] as (() => void)[], places: Array(20).fill(true) }
 
 /**
  * Whatever a transport throws may pass, but for what is known to stay, such as a certificate that is wrong. The error itself is not
@@ -1357,7 +1296,7 @@ function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): La
   const all = texts.join()
   const code = texts.find((text) => /_|^E[A-Z]/.test(text)) ?? texts[0]
   if (/\b(Z|ERR_|ZSTD)_/.test(all)) return invalidAnswer(`cannot decode the body (${code})`)
-  const kind = /CERT_|UNABLE_|SIGNED_|ERR_INVALID_/.test(all) ? 'RequestFailed' : code === 'EMFILE' ? code : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
+  const kind = /SIGNED_|CERT_|ERR_INVALID_|UNABLE_/.test(all) ? 'RequestFailed' : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
   return failure(kind, `no answer from ${host} (${code})${kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''}`)
 }
 
@@ -1366,7 +1305,84 @@ function countRequest(sent: Sent): void {
   sent.time = Date.now()
 }
 
+/** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
+function refused(action: string, host: string, { content, status, headers }: Exchanged<unknown>): LambdaCacheError {
+  const [, code = `Http${status}`] = /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(`${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`) ?? []
+  const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
+  return failure(code, `${code} (HTTP ${status}) from ${host}${/^AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`, { status, ...(requestId && { requestId }) })
+}
+
+/** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
+async function send<T = string>(call: Call, action: string, path: string, unsigned: HttpRequest, read?: BodyReader<T>): Promise<Exchanged<T>> {
+  const { service, bucket = '', signal } = call
+  let clockOffset = 0
+
+  /** One attempt. To follow a region or a clock, each of them once, is part of it. */
+  async function sendOnce(attempt: number): Promise<Exchanged<T>> {
+    const region = bucketRegions.get(bucket) ?? call.region
+    const url = endpointOf(service, region, bucket) + path
+    const { host, href } = new URL(url)
+    if (url !== href) throw failure('UnsupportedKey', 'no URL takes it')
+    const headers = sign({ ...unsigned, url, service, region, credentials: await getCredentials(call, attempt), date: new Date(Date.now() + clockOffset) })
+    if (/[^ -~]/.test(Object.values(headers).join())) throw failure('RequestFailed', 'no header takes it')
+    const answer = await exchange(call, url, { ...unsigned, headers }, attempt, read)
+    if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
+    const content = answer.content as string
+    const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? /Malformed<.*<Region>(.*?)</s.exec(content)?.[1]!
+    if (bucket && call.region === region && bucketRegion !== region && REGION.test(bucketRegion)) {
+      bucketRegions.set(bucket, bucketRegion)
+      return sendOnce(attempt)
+    }
+    if (!clockOffset && /yet current|TooSkewed|Signature expired/.test(content)) {
+      clockOffset = Date.parse(answer.headers.get('date')!) - Date.now()
+      if (clockOffset) return sendOnce(attempt)
+    }
+    throw refused(`${service}:${action}`, host, answer)
+  }
+
+  const { waiting, places } = line
+  if (!places.pop()) await new Promise<void>((resolve) => waiting.push(resolve))
+  try {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await sendOnce(attempt)
+      } catch (error) {
+        if (attempt >= call.attempts || !isPassing(error)) throw error
+        await within(Date.now() + Math.random() * attempt * (isPassing(error, THROTTLING) ? 1000 : 50), new Promise(() => {}), signal).catch(() => {})
+      }
+    }
+  } finally {
+    const next = waiting.shift()
+    // Not in this turn of the event loop, in which those behind may come to the end of their time, too.
+    if (next) setImmediate(next)
+    else places.push(true)
+  }
+}
+
+/** The AWS JSON 1.1 protocol. */
+async function callJson<T>(call: Call, action: string, input: object): Promise<T> {
+  const headers = { 'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}`, 'content-type': 'application/x-amz-json-1.1' }
+  const { content } = await send(call, action, '/', { method: 'POST', headers, body: JSON.stringify(input) })
+  return JSON.parse(content) as T
+}
+
 // ---- Fetch over node:https ----
+
+/** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
+async function decoded(response: IncomingMessage): Promise<Readable> {
+  const encoding = response.headers['content-encoding']
+  if (!encoding) return response
+  const zlib = builtin('node:zlib')
+  await new Promise((resolve) => response.once('readable', resolve).once('close', resolve))
+  const first = response.read(1) as Buffer | null
+  if (first) response.unshift(first)
+  // Some leave out the header of zlib's format, whose first byte ends in 8.
+  const deflate = first && (first[0]! & 15) !== 8 ? zlib.createInflateRaw : zlib.createInflate
+  const known = new Map<string, unknown>([['x-gzip', zlib.createGunzip], ['gzip', zlib.createGunzip], ['br', zlib.createBrotliDecompress], ['zstd', zlib.createZstdDecompress], ['deflate', deflate]])
+  const create = known.get(encoding.toLowerCase()) as Decoder | undefined
+  // To flush at the end, and not to finish, takes what ends too early as far as it goes.
+  return create ? builtin('node:stream').pipeline(response, create({ finishFlush: 1 }), () => {}) : response
+}
 
 /**
  * The part of `fetch` that is used here, over `node:https`, which loads faster than what Node's own takes.
@@ -1399,22 +1415,6 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
   }
 }
 
-/** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
-async function decoded(response: IncomingMessage): Promise<Readable> {
-  const encoding = response.headers['content-encoding']
-  if (!encoding) return response
-  const zlib = builtin('node:zlib')
-  await new Promise((resolve) => response.once('readable', resolve).once('close', resolve))
-  const first = response.read(1) as Buffer | null
-  if (first) response.unshift(first)
-  // Some leave out the header of zlib's format, whose first byte ends in 8.
-  const deflate = first && (first[0]! & 15) !== 8 ? zlib.createInflateRaw : zlib.createInflate
-  const known = new Map<string, unknown>([['gzip', zlib.createGunzip], ['x-gzip', zlib.createGunzip], ['deflate', deflate], ['br', zlib.createBrotliDecompress], ['zstd', zlib.createZstdDecompress]])
-  const create = known.get(encoding.toLowerCase()) as Decoder | undefined
-  // To flush at the end, and not to finish, takes what ends too early as far as it goes.
-  return create ? builtin('node:stream').pipeline(response, create({ finishFlush: 1 }), () => {}) : response
-}
-
 type Decoder = (options: { finishFlush: number }) => Transform
 
 /** Node throws away what has come of an aborted response and has not been read, and then it may end as if that had been all. */
@@ -1426,6 +1426,24 @@ async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSigna
 // ---- Signature Version 4 ----
 // AWS's page: "Create a signed AWS API request" in the IAM User Guide.
 
+function encodePath(path: string): string {
+  return path.split('/').map(encode).join('/')
+}
+
+/** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
+function encode(text: string): string {
+  // Half a surrogate pair cannot be encoded, nor can it stand in a URL.
+  return (/\p{Cs}/u.test(text) ? text : encodeURIComponent(text)).replace(/[!'()*]/g, (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`)
+}
+
+function hmac(key: Buffer | string, text: string): Buffer {
+  return builtin('node:crypto').createHmac('sha256', key).update(text).digest()
+}
+
+function sha256(data: string | Uint8Array): string {
+  return builtin('node:crypto').createHash('sha256').update(data).digest('hex')
+}
+
 /**
  * Signs a request with AWS Signature Version 4. Pure: no clock, no environment.
  *
@@ -1434,9 +1452,9 @@ async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSigna
  * @example
  * const headers = sign({ method: 'GET', url, service: 's3', region: 'eu-west-1', credentials, date: new Date() })
  */
-export function sign({ method, url, headers, body = '', service, region, credentials, date }: SignRequest): Record<string, string> {
+export function sign({ credentials, date, body = '', headers, method, service, region, url }: SignRequest): Record<string, string> {
   if (!(Number(date) >= 0)) throw refusal('date', 'a valid Date', String(date))
-  const { host, pathname, searchParams } = new URL(url)
+  const { pathname, host, searchParams } = new URL(url)
   const timestamp = date.toISOString().replace(/[-:]|\.\d+/g, '')
   const given = {
     ...headers,
@@ -1465,30 +1483,23 @@ export function sign({ method, url, headers, body = '', service, region, credent
   return signed
 }
 
-function hmac(key: Buffer | string, text: string): Buffer {
-  return builtin('node:crypto').createHmac('sha256', key).update(text).digest()
-}
-
-function sha256(data: string | Uint8Array): string {
-  return builtin('node:crypto').createHash('sha256').update(data).digest('hex')
-}
-
-/** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
-function encode(text: string): string {
-  // Half a surrogate pair cannot be encoded, nor can it stand in a URL.
-  return (/\p{Cs}/u.test(text) ? text : encodeURIComponent(text)).replace(/[!'()*]/g, (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`)
-}
-
-function encodePath(path: string): string {
-  return path.split('/').map(encode).join('/')
-}
-
 // ---- Credentials ----
+
+async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
+  const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
+  const fs = builtin('node:fs').promises
+  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
+  const { content, status } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
+  if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
+  const { SecretAccessKey: secretAccessKey, Token: sessionToken, AccessKeyId: accessKeyId, Expiration } = JSON.parse(content)
+  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'an answer without AccessKeyId')
+  return { value: { accessKeyId, secretAccessKey, sessionToken }, expires: Date.parse(Expiration) }
+}
 
 /** Those of the environment, else those of the container endpoint. AWS's page: "Container credential provider" in the SDKs and Tools Reference Guide. */
 async function getCredentials(call: Call, attempt: number): Promise<Credentials> {
   const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = process.env
-  if (accessKeyId && secretAccessKey) return { accessKeyId, secretAccessKey, sessionToken }
+  if (accessKeyId && secretAccessKey) return { accessKeyId, sessionToken, secretAccessKey }
   const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } = process.env
   const url = (path ? `http://169.254.170.2${path}` : full) as string
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
@@ -1497,26 +1508,15 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   }
   const cell = cellOf(url, url, true)
   const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
-  if (expires - Date.now() > 5 * 60_000) return value as Credentials
+  if (expires - Date.now() > 60_000 * 5) return value as Credentials
   try {
     const refresh = refreshOf(cell, (how) => loadCredentials({ ...call, ...how }, url, attempt))
     return (await refresh.wait(Infinity, call.signal))!.value as Credentials
   } catch (error) {
     if (expires > Date.now()) return value as Credentials
     const own = error as LambdaCacheError
-    throw failure(own.code, `container credentials: ${own.message}`, own)
+    throw failure(own.code, `credentials: ${own.message}`, own)
   }
-}
-
-async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
-  const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
-  const fs = builtin('node:fs').promises
-  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
-  const { status, content } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
-  if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
-  const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
-  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'an answer without AccessKeyId')
-  return { value: { accessKeyId, secretAccessKey, sessionToken }, expires: Date.parse(Expiration) }
 }
 
 // ---- Endpoints ----
@@ -1527,11 +1527,15 @@ const REGION = /^(?!fips-)[a-z]+(-[a-z]+)+-\d+$/
 /** The DNS suffixes of the partitions, by what the names of their regions have in them. */
 const DNS_SUFFIXES: Record<string, string> = {
   cn: 'amazonaws.com.cn',
-  iso: 'c2s.ic.gov',
-  isob: 'sc2s.sgov.gov',
-  isoe: 'cloud.adc-e.uk',
-  isof: 'csp.hci.ic.gov',
   eusc: 'amazonaws.eu',
+  isob: 'sc2s.sgov.gov',
+  iso: 'c2s.ic.gov',
+  isof: 'csp.hci.ic.gov',
+  isoe: 'cloud.adc-e.uk',
+}
+
+function isOn(variable: string): boolean {
+  return /^true$/i.test(process.env[variable]!)
 }
 
 /** Without a slash at its end; for S3 with the bucket. */
@@ -1551,10 +1555,6 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   const host = `${name}${dualStack && service === 's3' ? '.dualstack' : ''}.${region}.${dualStack && service === 'ssm' ? 'api.aws' : suffix ?? 'amazonaws.com'}`
   // Virtual-hosted style, for the names that the certificate for *.s3.region.amazonaws.com covers.
   return /^[a-z\d-]+$/.test(bucket) ? `https://${bucket}.${host}` : `https://${host}${bucket && `/${bucket}`}`
-}
-
-function isOn(variable: string): boolean {
-  return /^true$/i.test(process.env[variable]!)
 }
 
 // ---- Helpers ----
