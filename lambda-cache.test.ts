@@ -515,6 +515,7 @@ const ERRORS: readonly ErrorCase[] = [
   { code: 'InvalidOptions', message: 'ssm: expected array, got \'/app/value\'', act: () => withCache(() => {}, { ssm: '/app/value' } as never) },
   { code: 'InvalidOptions', message: 'name: expected string, got undefined', act: () => withCache(() => {}, { ssm: [{}] } as never) },
   { code: 'InvalidOptions', message: 'as: expected a free name, got \'key\'', act: () => withCache(() => {}, { ssm: ['/a/key', '/b/key'] }) },
+  { code: 'InvalidOptions', message: 'names: expected a free name for each, got \'/a/key,/b/key\'', act: () => withCache(() => {}, { ssm: [{ names: ['/a/key', '/b/key'], as: 'keys' }] }) },
   { code: 'InvalidOptions', message: 'as: expected string, got \'\'', act: () => withCache(() => {}, { secrets: ['arn:aws:secretsmanager:us-east-1:123456789012:secret:a-AbCdEf'] }) },
   { code: 'InvalidOptions', message: 'uri: expected s3://bucket/key, got \'https://bucket/key\'', act: () => withCache(() => {}, { s3: ['https://bucket/key'] }) },
   { code: 'InvalidOptions', message: 'LAMBDA_CACHE_MAX_AGE: expected number >= 0, got NaN', environment: { LAMBDA_CACHE_MAX_AGE: 'soon' }, act: () => withCache(() => {}, { ssm: ['/a'] }) },
@@ -529,10 +530,10 @@ const ERRORS: readonly ErrorCase[] = [
     },
   },
   { code: 'NoRegion', message: 'ssm /app/value: set AWS_REGION, or region', environment: { AWS_REGION: '' }, act: (fetch) => SSM.read({ fetch }) },
-  { code: 'NoCredentials', message: 'ssm /app/value: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https)', environment: { AWS_ACCESS_KEY_ID: '' }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'NoCredentials', message: 'ssm /app/value: no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)', environment: { AWS_ACCESS_KEY_ID: '' }, act: (fetch) => SSM.read({ fetch }) },
   {
     code: 'NoCredentials',
-    message: 'ssm /app/value: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
+    message: 'ssm /app/value: no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
     environment: { AWS_ACCESS_KEY_ID: '', AWS_CONTAINER_CREDENTIALS_FULL_URI: `http://${CANARY}.example.com/` },
     act: (fetch) => SSM.read({ fetch }),
   },
@@ -569,10 +570,10 @@ const ERRORS: readonly ErrorCase[] = [
   },
   { code: 'ThrottlingException', message: 'ssm /app/value: ThrottlingException (HTTP 400) from ssm.us-east-1.amazonaws.com', answers: [refusal('ThrottlingException')], act: (fetch) => SSM.read({ fetch }) },
   { code: 'Http502', message: 's3 s3://bucket/app/value: Http502 (HTTP 502) from bucket.s3.us-east-1.amazonaws.com', answers: [reply(502, `<html>${CANARY}-body`)], act: (fetch) => S3.read({ fetch }) },
-  { code: 'InvalidAnswer', message: 'secrets app/value: HTTP 200 without its JSON', answers: [reply(200, `<html>${CANARY}-body`)], act: (fetch) => SECRETS.read({ fetch }) },
+  { code: 'InvalidAnswer', message: 'secrets app/value: HTTP 200 without JSON', answers: [reply(200, `<html>${CANARY}-body`)], act: (fetch) => SECRETS.read({ fetch }) },
   { code: 'InvalidAnswer', message: 'ssm /app/value: more than 8 MiB', answers: [reply(200, `"${CANARY.repeat(1_500_000)}"`)], act: (fetch) => SSM.read({ fetch }) },
   { code: 'NetworkError', message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (ECONNREFUSED)', answers: [unreachable('ECONNREFUSED')], act: (fetch) => SSM.read({ fetch }) },
-  { code: 'NetworkError', message: 's3 s3://bucket/app/value: the body is cut short', answers: [reply(200, `${CANARY}-body`, { 'content-length': '99' })], act: (fetch) => S3.read({ fetch }) },
+  { code: 'NetworkError', message: 's3 s3://bucket/app/value: cut short', answers: [reply(200, `${CANARY}-body`, { 'content-length': '99' })], act: (fetch) => S3.read({ fetch }) },
   { code: 'RequestFailed', message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (CERT_HAS_EXPIRED)', answers: [unreachable('CERT_HAS_EXPIRED')], act: (fetch) => SSM.read({ fetch }) },
   {
     code: 'NetworkError',
@@ -2390,6 +2391,10 @@ describe('httpsFetch', () => {
       ['gzip', Buffer.concat([gzipSync('te'), gzipSync('xt')])],
       ...['gzip', 'deflate', 'br'].map((encoding): (typeof ENCODED)[number] => [encoding, Buffer.alloc(0), '']),
       ...['utf-8', 'identity', 'aws-chunked', '__proto__', 'constructor', ''].map((encoding): (typeof ENCODED)[number] => [encoding, Buffer.from('text')]),
+      ['gzip, br', brotliCompressSync(gzipSync('text'))],
+      ['br ,GZIP', gzipSync(brotliCompressSync('text'))],
+      ['deflate, x-gzip, gzip', gzipSync(gzipSync(deflateSync('text')))],
+      ['gzip, deflate', deflateRawSync(gzipSync('text'))],
       ...['gzip, none', 'none, gzip', 'gzip,'].map((encoding): (typeof ENCODED)[number] => [encoding, gzipSync('text'), gzipSync('text').toString('latin1')]),
       ['gzip', gzipSync('text').subarray(0, -8)],
     ]
@@ -3029,7 +3034,7 @@ describe('credentials', () => {
     const none: readonly [answer: Answer, details: Partial<ErrorDetails>, message: string][] = [
       ...[400, 403, 404].map((status): (typeof none)[number] => [reply(status, `${CANARY}-body`), { code: 'NoCredentials', status }, `HTTP ${status} from 169.254.170.2`]),
       [unreachable('ECONNRESET'), { code: 'NetworkError' }, 'no answer from 169.254.170.2 (ECONNRESET)'],
-      [reply(200, `{"AccessKeyId":"${CANARY}`), { code: 'InvalidAnswer', status: 200 }, 'HTTP 200 without its JSON'],
+      [reply(200, `{"AccessKeyId":"${CANARY}`), { code: 'InvalidAnswer', status: 200 }, 'HTTP 200 without JSON'],
       [reply(200, { AccessKeyId: `${CANARY}-id` }), { code: 'NoCredentials' }, 'an answer without AccessKeyId'],
     ]
     for (const [answer, details, message] of none) {

@@ -382,7 +382,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
   // The runtime counts parameters, of which rest is none, and takes a third one for a callback.
   function cached(event: E, second: unknown, ...rest: unknown[]): Promise<unknown> {
     // A handler that streams is called with (event, responseStream, context). A third argument alone says nothing: middy passes one.
-    const streams = typeof (second as Partial<ResponseStream> | undefined)?.write === 'function'
+    const streams = !!(second as Partial<ResponseStream> | undefined)?.write
     const context = Object(streams ? rest.shift() : second) as Invocation
     const run = (reading: Reading): unknown => {
       // A name that is there already is somebody else's, unless it is one of these entries' from an earlier invocation with this context.
@@ -408,7 +408,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
   async function invoke(context: Invocation, run: (reading: Reading) => unknown, mayRepeat: boolean): Promise<unknown> {
     const ahead: Promise<unknown>[] = []
     // Where an invocation's end is not enforced, the time that remains is not positive.
-    const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() ?? 0
+    const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.()!
     const reader: Reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
     try {
       const given = (latest = latest?.isCurrent() ? latest : await read(entries, reader))
@@ -516,17 +516,14 @@ export function json<T>(text: string): T {
   return JSON.parse(text) as T
 }
 
-/** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
-export function clearCache(): void {
-  events += 1
-  cache.clear()
-  bucketRegions.clear()
-  line = { waiting: [], places: Array(20).fill(true) }
-}
-
-async function readOne(kind: SourceKind, { staleIfError, fetch, ...own }: EveryOption & Partial<Defaults>): Promise<unknown> {
-  const defaults = checked({ staleIfError, fetch }, FOR_ALL)
-  return (await readEntry(toEntry(kind, { ...own, as: kind.source }, defaults), { direct: true })).value
+/**
+ * The SSM parameters below a path, as a frozen record keyed by the name below the path.
+ *
+ * @example
+ * const { 'db/host': host } = await getParametersByPath('/prod/app', { recursive: true })
+ */
+export function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(path: string, options?: O): Promise<ParameterTree<O>> {
+  return readOne(SSM, { ...options, path }) as Promise<ParameterTree<O>>
 }
 
 /**
@@ -550,16 +547,6 @@ export function getObject<const O extends Direct<ObjectEntry>>(uri: string, opti
 }
 
 /**
- * The SSM parameters below a path, as a frozen record keyed by the name below the path.
- *
- * @example
- * const { 'db/host': host } = await getParametersByPath('/prod/app', { recursive: true })
- */
-export function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(path: string, options?: O): Promise<ParameterTree<O>> {
-  return readOne(SSM, { ...options, path }) as Promise<ParameterTree<O>>
-}
-
-/**
  * One SSM parameter, from the cache that `withCache` uses. `{ maxAge: 0 }` forces a refresh, which every reader then sees.
  *
  * @example
@@ -567,6 +554,19 @@ export function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(
  */
 export function getParameter<const O extends Direct<ParameterEntry>>(name: string, options?: O): Promise<ParameterValue<O>> {
   return readOne(SSM, { ...options, name }) as Promise<ParameterValue<O>>
+}
+
+/** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
+export function clearCache(): void {
+  events += 1
+  cache.clear()
+  bucketRegions.clear()
+  line = { waiting: [], places: 20 }
+}
+
+async function readOne(kind: SourceKind, { staleIfError, fetch, ...own }: EveryOption & Partial<Defaults>): Promise<unknown> {
+  const defaults = checked({ staleIfError, fetch }, FOR_ALL)
+  return (await readEntry(toEntry(kind, { ...own, as: kind.source }, defaults), { direct: true })).value
 }
 
 // ---- Entries ----
@@ -610,68 +610,44 @@ type OptionTypes = Readonly<Record<string, string>>
 const SSM: SourceKind = {
   source: 'ssm',
   option: 'name',
-  types: { maxAge: NUMBER, list: BOOLEAN, names: ARRAY, name: TEXT, default: ANYTHING, parse: FUNCTION, path: TEXT, region: TEXT, decrypt: BOOLEAN, as: TEXT, recursive: BOOLEAN },
+  types: { maxAge: NUMBER, decrypt: BOOLEAN, name: TEXT, region: TEXT, as: TEXT, default: ANYTHING, path: TEXT, recursive: BOOLEAN, names: ARRAY, list: BOOLEAN, parse: FUNCTION },
   load: loadParameters,
 }
 
 const SECRETS: SourceKind = {
   source: 'secrets',
   option: 'id',
-  types: { as: TEXT, maxAge: NUMBER, versionStage: TEXT, region: TEXT, id: TEXT, default: ANYTHING, parse: FUNCTION, versionId: TEXT, binary: BOOLEAN },
+  types: { maxAge: NUMBER, versionId: TEXT, region: TEXT, binary: BOOLEAN, parse: FUNCTION, versionStage: TEXT, id: TEXT, as: TEXT, default: ANYTHING },
   load: loadSecret,
 }
 
 const S3: SourceKind = {
   source: 's3',
   option: 'uri',
-  types: { as: TEXT, maxAge: NUMBER, uri: TEXT, default: ANYTHING, parse: FUNCTION, versionId: TEXT, region: TEXT, file: TEXT, binary: BOOLEAN },
+  types: { maxAge: NUMBER, versionId: TEXT, file: TEXT, region: TEXT, as: TEXT, binary: BOOLEAN, parse: FUNCTION, uri: TEXT, default: ANYTHING },
   load: loadObject,
 }
 
-const CUSTOM: SourceKind = { source: 'custom', option: 'as', types: { as: TEXT, maxAge: NUMBER, load: FUNCTION }, load: loadCustom }
+const CUSTOM: SourceKind = { source: 'custom', option: 'as', types: { maxAge: NUMBER, as: TEXT, load: FUNCTION }, load: loadCustom }
 
-const FOR_ALL: OptionTypes = { staleIfError: NUMBER, maxAge: NUMBER, fetch: FUNCTION, custom: ARRAY, secrets: ARRAY, ssm: ARRAY, s3: ARRAY, region: TEXT, refreshOn: FUNCTION }
+const FOR_ALL: OptionTypes = { s3: ARRAY, maxAge: NUMBER, region: TEXT, custom: ARRAY, fetch: FUNCTION, ssm: ARRAY, secrets: ARRAY, staleIfError: NUMBER, refreshOn: FUNCTION }
 
 /** Names of Lambda's own context, and names that mean something to JavaScript besides those that every object has. */
 const RESERVED_NAMES =
-  /^(clientContext|done|toJSON|getRemainingTimeInMillis|fail|callbackWaitsForEmptyEventLoop|xRayTraceId|functionVersion|invokedFunctionArn|then|w3c|prototype|logGroupName|logStreamName|tenantId|functionName|identity|succeed|awsRequestId|memoryLimitInMB)$/
+  /^(prototype|done|tenantId|callbackWaitsForEmptyEventLoop|identity|w3c|getRemainingTimeInMillis|toJSON|fail|xRayTraceId|clientContext|awsRequestId|functionName|invokedFunctionArn|logGroupName|then|logStreamName|memoryLimitInMB|succeed|functionVersion)$/
 
 /** ARNs, directory buckets and Outposts aliases are left out: they have endpoints and signatures of their own. */
 const S3_URI = /^s3:\/\/(?![^/]*--(?:xa?|op)-s3\/)([\w.-]{3,255})\/(.+)$/s
-
-/** @returns the options that are given, every one of them known and of the right type */
-function checked<T extends object>(given: T, types: OptionTypes): T {
-  const options = Object.entries(given).filter(([option, value]) => value !== undefined || option === 'default')
-  for (const [option, value] of options) {
-    // Of an option that is misspelt nobody knows whether its value is a secret.
-    if (!Object.hasOwn(types, option)) throw refusal(option, 'no such option', typeof value)
-    check(option, types[option]!, value)
-  }
-  return Object.fromEntries(options) as T
-}
-
-/** A `typeof` that knows arrays. */
-function typeOf(value: unknown): string {
-  return Array.isArray(value) ? ARRAY : typeof value
-}
-
-function regionOfArn(id: string): string | undefined {
-  return /^arn:/.test(id) ? id.split(':')[3] : undefined
-}
-
-function split(list: string): readonly string[] {
-  return Object.freeze(list.split(','))
-}
 
 /** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
 function lastSegment(kind: SourceKind, given: string, region: string | undefined): readonly [segment: string, id: string] {
   check(kind.option, TEXT, given)
   // AWS does it too.
-  const id = SSM === kind ? given.trim() : given
+  const id = kind === SSM ? given.trim() : given
   const ofArn = regionOfArn(id)
   if (region && (ofArn ?? region) !== region) throw refusal('region', `${ofArn} of the ARN`, region)
-  if (S3 === kind && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
-  return [id.replace(S3 === kind ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
+  if (kind === S3 && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
+  return [id.replace(kind === S3 ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
 }
 
 function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaults): Entry {
@@ -680,24 +656,24 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaul
   const options = { decrypt: true, maxAge: Number(process.env['LAMBDA_CACHE_MAX_AGE']?.trim() || 60), staleIfError: 300, ...defaults, ...checked(own, kind.types) } as { -readonly [O in keyof Entry]: Entry[O] }
   check('LAMBDA_CACHE_MAX_AGE', NUMBER, options.maxAge)
   if (CUSTOM === kind) check('load', FUNCTION, options.load)
-  const { names, parse, path, binary, file } = options
+  const { names, path, binary, file, parse } = options
   if ([parse, binary, file].filter(Boolean)[1]) throw refusal('parse, binary, file', 'one', 'several')
   const ids = (names ?? [path ?? options[kind.option]!]).map((id) => lastSegment(kind, id, own.region))
+  if (new Map(ids).size < ids.length) throw refusal('names', 'a free name for each', names!.join())
   const segment = names ? '' : ids[0]![0]
   const { as = segment } = options
   check('as', TEXT, as)
   if (options.list) options.parse ??= split
-  if (S3 === kind && !parse && !binary && !file) {
+  if (kind === S3 && !parse && !binary && !file) {
     check('file', TEXT, segment)
     options.file = `/tmp/${segment}`
   }
   return Object.assign(options, { as, ids, kind })
 }
 
-function check(option: string, expected: string, value: unknown): void {
-  const type = typeOf(value)
-  const isInRange = type === 'number' ? (value as number) >= 0 : (value ?? '') !== ''
-  if (expected && !(expected.includes(type) && isInRange)) throw refusal(option, expected, value)
+/** A `typeof` that knows arrays. */
+function typeOf(value: unknown): string {
+  return Array.isArray(value) ? ARRAY : typeof value
 }
 
 function toEntries(given: Options): Entry[] {
@@ -715,9 +691,34 @@ function toEntries(given: Options): Entry[] {
   return entries
 }
 
+function check(option: string, expected: string, value: unknown): void {
+  const type = typeOf(value)
+  const isInRange = type === 'number' ? (value as number) >= 0 : (value ?? '') !== ''
+  if (expected && !(expected.includes(type) && isInRange)) throw refusal(option, expected, value)
+}
+
 function refusal(option: string, expected: string, given: unknown): LambdaCacheError {
-  const shown = typeof given === 'string' ? `'${given}'` : Object(given) === given ? typeOf(given) : String(given)
+  const shown = Object(given) === given ? typeOf(given) : builtin('node:util').inspect(given)
   return failure('InvalidOptions', `${option}: expected ${expected}, got ${shown}`)
+}
+
+/** @returns the options that are given, every one of them known and of the right type */
+function checked<T extends object>(given: T, types: OptionTypes): T {
+  const options = Object.entries(given).filter(([option, value]) => value !== undefined || option === 'default')
+  for (const [option, value] of options) {
+    // Of an option that is misspelt nobody knows whether its value is a secret.
+    if (!Object.hasOwn(types, option)) throw refusal(option, 'no such option', typeof value)
+    check(option, types[option]!, value)
+  }
+  return Object.fromEntries(options) as T
+}
+
+function regionOfArn(id: string): string | undefined {
+  return /^arn:/.test(id) ? id.split(':')[3] : undefined
+}
+
+function split(list: string): readonly string[] {
+  return Object.freeze(list.split(','))
 }
 
 // ---- Cache ----
@@ -813,22 +814,9 @@ interface Call extends Entry {
 
 type Loader = (call: Call, id: string, previous: Answer | undefined) => Promise<Loaded>
 
-async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
-  const values: [name: string, value: unknown][] = []
-  const answers = await all(
-    entry.ids.map(async ([name, id], index) => {
-      try {
-        const answer = await answerFor(entry, id, reader)
-        values[index] = [name, convert(entry, answer)]
-        return answer
-      } catch (thrown) {
-        const error = thrown as LambdaCacheError
-        const { source } = entry.kind
-        throw failure(error.code, `${source} ${id}: ${error.message}`, { ...error, source, id })
-      }
-    }),
-  )
-  return { answers, as: entry.as, value: entry.names ? frozen(values) : values[0]![1], dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)) }
+/** Object.fromEntries defines properties: one named __proto__ is one like any other. */
+function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Readonly<Record<string, T>> {
+  return Object.freeze(Object.fromEntries(entries))
 }
 
 /** What a read of one thing needs: where its answer is kept, and how it is brought. */
@@ -838,31 +826,6 @@ interface Target {
   /** Named where there is no answer from it. */
   readonly host: string
   bring(how: Pick<Call, 'attempts' | 'signal' | 'sent'>, previous: Answer | undefined): Promise<Loaded>
-}
-
-/** Waits for all; where several fail, the error names every one of them, and each hint once. */
-async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
-  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it|a) .*)$(?=[^]*\1)/gm, ''), { ...errors[0], cause: errors })
-  return Promise.all(promises)
-}
-
-/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
-function dueAt({ ahead, time }: Answer, maxAge: number): number {
-  return time + maxAge * 1000 * ahead
-}
-
-function targetOf(entry: Entry, id: string): Target {
-  const { load, source } = entry.kind
-  // Its name in signatures and hosts.
-  const service = source.replace('secrets', 'secretsmanager')
-  // The types of Node.js and of the DOM differ in what a body is.
-  const { fetch = globalThis.fetch as never, file, decrypt, versionId, versionStage } = entry
-  const region = regionOfArn(id) ?? entry.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
-  const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
-  const endpoint = entry.load ? 'load' : endpointOf(service, region)
-  const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
-  return { bring, key: file ? builtin('node:path').resolve(file) : thing, host: endpoint.replace(/.*\/\//, ''), thing }
 }
 
 /** From memory where that is fresh; the last value while AWS is left alone; else from a refresh, or the last value where that fails. */
@@ -917,18 +880,22 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   }
 }
 
-/** What an entry makes of an answer. */
-function convert(entry: Entry, answer: Answer): unknown {
-  const { parse } = entry
-  const { missing, value, parsed } = answer
-  if (missing && 'default' in entry) return entry.default
-  if (!('value' in answer)) throw missing
-  if (!parse) return value
-  if (!parsed.has(parse)) {
-    const parseEach = (tree: object): unknown => frozen(Object.entries(tree).map(([name, text]) => [name, parseText(parse, text, ` for ${name}`)]))
-    parsed.set(parse, typeof value === 'string' ? parseText(parse, value) : parseEach(value as object))
-  }
-  return parsed.get(parse)
+async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
+  const values: [name: string, value: unknown][] = []
+  const answers = await all(
+    entry.ids.map(async ([name, id], index) => {
+      try {
+        const answer = await answerFor(entry, id, reader)
+        values[index] = [name, convert(entry, answer)]
+        return answer
+      } catch (thrown) {
+        const error = thrown as LambdaCacheError
+        const { source } = entry.kind
+        throw failure(error.code, `${source} ${id}: ${error.message}`, { ...error, source, id })
+      }
+    }),
+  )
+  return { answers, as: entry.as, value: entry.names ? frozen(values) : values[0]![1], dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)) }
 }
 
 /** What `parse` throws is not passed on, not even as `cause`: JSON.parse quotes its input, and so do most parsers. */
@@ -947,7 +914,10 @@ function parseText(parse: (text: string) => unknown, text: string, which = ''): 
   throw failure('ParseError', `parse${which} ${reason}`)
 }
 
-const MISSING = ['NoSuchKey', 'ParameterVersionNotFound', 'ParameterNotFound', 'ResourceNotFoundException', 'NoSuchVersion']
+/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
+function dueAt({ ahead, time }: Answer, maxAge: number): number {
+  return time + maxAge * 1000 * ahead
+}
 
 /** An age below zero is that of a clock which was set back: nobody knows the true one. */
 function isYoungerThan(seconds: number, time = Infinity): boolean {
@@ -968,11 +938,11 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
       countRequest(sent)
       const loaded = await bring({ signal: controller.signal, sent, attempts }, cell.answer)
         // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
-        .catch((error: unknown): Loaded => ({ missing: error instanceof LambdaCacheError ? error : invalidAnswer('HTTP 200 without its JSON') }))
+        .catch((error: unknown): Loaded => ({ missing: error instanceof LambdaCacheError ? error : invalidAnswer('HTTP 200 without JSON') }))
       const { missing } = loaded as { missing?: Partial<LambdaCacheError> }
-      if (attempts === 1 && missing) return undefined
+      if (1 === attempts && missing) return undefined
       // That there is no such thing is an answer too, for those who have a default.
-      if (missing?.code && !MISSING.includes(missing.code)) throw missing
+      if (missing?.code && !MISSING.test(missing.code)) throw missing
       return keep(loaded)
     } finally {
       if (refresh === cell.refresh) cell.refresh = undefined
@@ -1013,12 +983,22 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
   return (cell.refresh = refresh)
 }
 
+const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
+
+function cellOf(key: unknown, thing: unknown, stays?: boolean): Cell {
+  const cell: Cell = cache.get(key) ?? { key, thing }
+  if (thing !== cell.thing) throw refusal('file', 'one of its own', key)
+  cache.set(key, cell)
+  cell.stays ||= stays
+  return cell
+}
+
 /**
  * Whether an answer is known to say the same as an earlier one: a file by its ETag, since its path says nothing of what it holds, text
  * and bytes by what they hold, and what `custom` loads if it is the same object or equal plain data.
  */
 function isSameAnswer(one: Answer, other: Answer): boolean {
-  if (one.identity !== undefined) return !!one.etag && other.etag === one.etag
+  if (one.identity) return !!one.etag && other.etag === one.etag
   try {
     // A clone of what is not plain, such as an object with private fields, is not equal to it, or cannot be made.
     return Object.is(one.value, other.value) || builtin('node:util').isDeepStrictEqual(structuredClone(one.value), other.value)
@@ -1027,17 +1007,38 @@ function isSameAnswer(one: Answer, other: Answer): boolean {
   }
 }
 
-/** Object.fromEntries defines properties: one named __proto__ is one like any other. */
-function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Readonly<Record<string, T>> {
-  return Object.freeze(Object.fromEntries(entries))
+/** Waits for all; where several fail, the error names every one of them, and each hint once. */
+async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
+  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it|a) .*)$(?=[^]*\1)/gm, ''), { ...errors[0], cause: errors })
+  return Promise.all(promises)
 }
 
-function cellOf(key: unknown, thing: unknown, stays?: boolean): Cell {
-  const cell: Cell = cache.get(key) ?? { key, thing }
-  if (thing !== cell.thing) throw refusal('file', 'one of its own', key)
-  cache.set(key, cell)
-  cell.stays ||= stays
-  return cell
+function targetOf(entry: Entry, id: string): Target {
+  const { load, source } = entry.kind
+  // Its name in signatures and hosts.
+  const service = source.replace('secrets', 'secretsmanager')
+  // The types of Node.js and of the DOM differ in what a body is.
+  const { decrypt, fetch = globalThis.fetch as never, versionStage, file, versionId } = entry
+  const region = regionOfArn(id) ?? entry.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
+  const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
+  const endpoint = entry.load ? 'load' : endpointOf(service, region)
+  const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
+  return { bring, key: file ? builtin('node:path').resolve(file) : thing, host: endpoint.replace(/.*\/\//, ''), thing }
+}
+
+/** What an entry makes of an answer. */
+function convert(entry: Entry, answer: Answer): unknown {
+  const { parse } = entry
+  const { missing, value, parsed } = answer
+  if (missing && 'default' in entry) return entry.default
+  if (!('value' in answer)) throw missing
+  if (!parse) return value
+  if (!parsed.has(parse)) {
+    const parseEach = (tree: object): unknown => frozen(Object.entries(tree).map(([name, text]) => [name, parseText(parse, text, ` for ${name}`)]))
+    parsed.set(parse, typeof value === 'string' ? parseText(parse, value) : parseEach(value as object))
+  }
+  return parsed.get(parse)
 }
 
 // ---- Loaders ----
@@ -1051,17 +1052,20 @@ interface Batch extends Cell {
 /** Those that still take names: until the end of the tick. */
 let openBatches: Batch[] = []
 
-/** A parameter at the root is the same with and without its slash. */
-function bare(name: string): string {
-  return name.replace(/^\/(?=[^/]*$)/, '')
+/** API: GetSecretValue. */
+async function loadSecret(call: Call, id: string): Promise<Loaded> {
+  const { versionStage: VersionStage, binary, versionId: VersionId } = call
+  const { SecretString, SecretBinary } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId, VersionStage })
+  if (binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
+  if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
+  return { value: SecretString!.toString() }
 }
 
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
   // A refresh ahead has one attempt, so it shares none with the others. AWS takes ten names at a time.
-  const open = openBatches.find(({ names, key }) => names.size < 10 && call.region === key.region && call.decrypt === key.decrypt && call.fetch === key.fetch && call.attempts === key.attempts)
-  const batch: Batch = open ?? { key: call, thing: call, names: new Set() }
-  if (!open) openBatches.push(batch)
+  const batch: Batch = openBatches.find(({ key, names }) => names.size < 10 && call.region === key.region && call.decrypt === key.decrypt && call.fetch === key.fetch && call.attempts === key.attempts) ?? { key: call, thing: call, names: new Set() }
+  openBatches.push(batch)
   const { names } = batch
   names.add(id)
   const bring: Target['bring'] = (how) => {
@@ -1077,7 +1081,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   // AWS refuses all ten for one that is malformed or not allowed, and an emulator may leave the selectors out: then each is asked for alone.
   if (names.size > 1 && !(answers.value as Found | undefined)?.has(bare(id))) answers = await getParameters(call, new Set([id]))
   // All of them are as old as the answer, and are refreshed ahead together.
-  const { parsed: _, value, missing, ...common } = answers as Answer
+  const { parsed: _, missing, value, ...common } = answers as Answer
   const loaded = (value as Found | undefined)?.get(bare(id))
   if (!loaded) throw missing ?? invalidAnswer('an answer without it')
   return { ...common, ...loaded }
@@ -1093,7 +1097,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   // Where one is asked for, the answer is its own, with or without a selector or the rest of an ARN.
   const set = (name: string, selector: string, loaded: Loaded): unknown => found.set(bare(only.includes(bare(name)) ? only : name + selector), loaded)
   const { InvalidParameters = [], Parameters } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
-  for (const { Value, Selector = '', ARN, Name } of Parameters) {
+  for (const { Name, ARN, Selector = '', Value } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     for (const name of [Name, ARN]) if (name) set(name, Selector, { value: Value.toString() })
   }
@@ -1108,38 +1112,6 @@ interface ParametersAnswer {
   readonly NextToken?: string
 }
 
-/** API: GetObject, conditional on the ETag where the earlier content is still there. */
-async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
-  const { binary, file, versionId } = call
-  const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
-  const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
-  const { status, content, headers } = await send<Loaded>(
-    { ...call, bucket },
-    versionId ? 'GetObjectVersion' : 'GetObject',
-    `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
-    { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
-    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await builtin('node:stream/consumers').buffer(body as never)) : await builtin('node:stream/consumers').text(body as never) }),
-  )
-  return status === 304 ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
-}
-
-interface SecretAnswer {
-  readonly SecretString?: string
-  readonly SecretBinary: string
-}
-
-/** API: GetSecretValue. */
-async function loadSecret(call: Call, id: string): Promise<Loaded> {
-  const { versionId: VersionId, binary, versionStage: VersionStage } = call
-  const { SecretString, SecretBinary } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId, VersionStage })
-  if (binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
-  if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
-  return { value: SecretString!.toString() }
-}
-
-/** Where AWS said that a bucket is in another region than the one it was looked for in. */
-const bucketRegions = new Map<string, string>()
-
 async function loadCustom({ load }: Call): Promise<Loaded> {
   try {
     return { value: await load!() }
@@ -1149,8 +1121,36 @@ async function loadCustom({ load }: Call): Promise<Loaded> {
   }
 }
 
+interface SecretAnswer {
+  readonly SecretString?: string
+  readonly SecretBinary: string
+}
+
+/** API: GetObject, conditional on the ETag where the earlier content is still there. */
+async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
+  const { binary, versionId, file } = call
+  const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
+  const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
+  const { status, headers, content } = await send<Loaded>(
+    { ...call, bucket },
+    versionId ? 'GetObjectVersion' : 'GetObject',
+    `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
+    { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
+    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await builtin('node:stream/consumers').buffer(body as never)) : await builtin('node:stream/consumers').text(body as never) }),
+  )
+  return 304 === status ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
+}
+
+/** Where AWS said that a bucket is in another region than the one it was looked for in. */
+const bucketRegions = new Map<string, string>()
+
+/** A parameter at the root is the same with and without its slash. */
+function bare(name: string): string {
+  return name.replace(/^\/(?=[^/]*$)/, '')
+}
+
 /** What tells whether a file is still the one that was written. */
-async function identify(file: string): Promise<string | undefined> {
+function identify(file: string): Promise<string | undefined> {
   return builtin('node:fs').promises.lstat(file).then((stat) => [stat.ino, stat.size, stat.mtimeMs].join(), () => undefined)
 }
 
@@ -1175,9 +1175,9 @@ async function download(file: string, body: Body): Promise<Loaded> {
     await fs.writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
     const identity = await identify(temporary)
     await fs.rename(temporary, file)
-    return { identity, value: file }
+    return { value: file, identity }
   } catch (cause) {
-    await fs.rm(temporary, { force: true }).catch(() => {})
+    await fs.rm(temporary).catch(() => {})
     const { code } = cause as NodeJS.ErrnoException
     throw cause instanceof LambdaCacheError ? cause : failure(code === 'EMFILE' ? code : 'FileError', `cannot write ${file} (${code})`, { cause })
   }
@@ -1192,9 +1192,9 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
   const first = { ...call.sent }
   do {
     const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken })
-    for (const { Value, Name } of page.Parameters) texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
+    for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
     NextToken = page.NextToken
-    if (tokens.has(NextToken)) throw invalidAnswer('the same NextToken twice')
+    if (tokens.has(NextToken)) throw invalidAnswer('NextToken twice')
     if (NextToken) tokens.add(NextToken)
     // Lets the end of the invocation come between two pages.
     await inputTaken()
@@ -1220,8 +1220,46 @@ type Body = AsyncIterable<Uint8Array> | Iterable<string>
 type BodyReader<T> = (body: Body) => Promise<T>
 
 /** By error code and HTTP status. */
-const THROTTLING = /Throttl|Exceeded|SlowDown|TooMany|NotComplete|InProgress| 429$/
-const PASSING = /Throttl|Exceeded|SlowDown|TooMany|NotComplete|InProgress| 429$|Timeout|NetworkError|EMFILE|LoadFailed| 408$| 5..$/
+const THROTTLING = /TooMany|Exceeded|Throttl|SlowDown|NotComplete|InProgress| 429$/
+const PASSING = /TooMany|Exceeded|Throttl|SlowDown|NotComplete|InProgress| 429$|Timeout|Network|EMFILE|LoadFailed| 408$| 5..$/
+
+function countRequest(sent: Sent): void {
+  sent.order = events += 1
+  sent.time = Date.now()
+}
+
+/**
+ * Whatever a transport throws may pass, but for what is known to stay, such as a certificate that is wrong. The error itself is not
+ * passed on: it can quote a header. Without one, time is up.
+ */
+function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): LambdaCacheError {
+  if (error instanceof LambdaCacheError) return error
+  const texts: string[] = []
+  // A chain of causes can be a loop. What has no code has a name.
+  for (let cause = error as NodeJS.ErrnoException | undefined; cause && texts.length < 9; cause = cause.cause as typeof cause) {
+    texts.push(typeof cause.code === 'string' ? cause.code : cause.name)
+  }
+  const all = texts.join()
+  const code = texts.find((text) => /_|^E[A-Z]/.test(text)) ?? texts[0]
+  if (/\b(Z|ERR_|ZSTD)_/.test(all)) return invalidAnswer(`cannot decode it (${code})`)
+  const kind = /ERR_INVALID_|SIGNED_|CERT_|UNABLE_/.test(all) ? 'RequestFailed' : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
+  return failure(kind, `no answer from ${host} (${code})${kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''}`)
+}
+
+/** What goes out all at once is neither sent nor answered in time: there is room for 20 requests, first come first served. */
+let line = { waiting: [] as (() => void)[], places: 20 }
+
+function isPassing(error: unknown, kinds = PASSING): boolean {
+  const { code, status } = error as LambdaCacheError
+  return kinds.test(`${code} ${status}`)
+}
+
+/** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
+function refused(action: string, host: string, { content, status, headers }: Exchanged<unknown>): LambdaCacheError {
+  const [, code = `Http${status}`] = /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(`${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`) ?? []
+  const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
+  return failure(code, `${code} (HTTP ${status}) from ${host}${/^AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`, { status, ...(requestId && { requestId }) })
+}
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
 async function exchange<T = string>(call: Call, url: string, request: HttpRequest, attempt: number, read?: BodyReader<T>): Promise<Exchanged<T>> {
@@ -1248,7 +1286,7 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
       countRequest(call.sent)
       return call.fetch(url, { ...request, redirect: 'manual', signal: controller.signal })
     })
-    const { headers, status, body } = response
+    const { body, status, headers } = response
     const isWanted = status === 200 && read
 
     /** The body, piece by piece. Fails where it ends before its length. */
@@ -1261,55 +1299,17 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
         yield next.value
       }
       // A 304 may give the length of what it does not send. Where there is a content-encoding, fetch has taken it off.
-      const length = status === 200 && !headers.get('content-encoding') && headers.get('content-length')
-      if (length && size !== Number(length)) throw failure('NetworkError', 'the body is cut short')
+      const length = 200 === status && !headers.get('content-encoding') && headers.get('content-length')
+      if (length && size !== Number(length)) throw failure('NetworkError', 'cut short')
     }
 
     const whole = body ? pieces(body) : [await inTime(() => response.text())]
     const content = await (isWanted ? read(whole) : builtin('node:stream/consumers').text(whole as never))
-    return { content: content as T, headers, status }
+    return { content: content as T, status, headers }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
   }
-}
-
-function isPassing(error: unknown, kinds = PASSING): boolean {
-  const { code, status } = error as LambdaCacheError
-  return kinds.test(`${code} ${status}`)
-}
-
-/** What goes out all at once is neither sent nor answered in time: there is room for 20 requests, first come first served. */
-let line = { waiting: [] as (() => void)[], places: Array(20).fill(true) }
-
-/**
- * Whatever a transport throws may pass, but for what is known to stay, such as a certificate that is wrong. The error itself is not
- * passed on: it can quote a header. Without one, time is up.
- */
-function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): LambdaCacheError {
-  if (error instanceof LambdaCacheError) return error
-  const texts: string[] = []
-  // A chain of causes can be a loop. What has no code has a name.
-  for (let cause = error as NodeJS.ErrnoException | undefined; cause && texts.length < 9; cause = cause.cause as typeof cause) {
-    texts.push(typeof cause.code === 'string' ? cause.code : cause.name)
-  }
-  const all = texts.join()
-  const code = texts.find((text) => /_|^E[A-Z]/.test(text)) ?? texts[0]
-  if (/\b(Z|ERR_|ZSTD)_/.test(all)) return invalidAnswer(`cannot decode the body (${code})`)
-  const kind = /SIGNED_|CERT_|ERR_INVALID_|UNABLE_/.test(all) ? 'RequestFailed' : /TIME?D?OUT/i.test(all) ? 'Timeout' : 'NetworkError'
-  return failure(kind, `no answer from ${host} (${code})${kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''}`)
-}
-
-function countRequest(sent: Sent): void {
-  sent.order = events += 1
-  sent.time = Date.now()
-}
-
-/** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
-function refused(action: string, host: string, { content, status, headers }: Exchanged<unknown>): LambdaCacheError {
-  const [, code = `Http${status}`] = /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(`${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`) ?? []
-  const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
-  return failure(code, `${code} (HTTP ${status}) from ${host}${/^AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`, { status, ...(requestId && { requestId }) })
 }
 
 /** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
@@ -1326,7 +1326,7 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
     const headers = sign({ ...unsigned, url, service, region, credentials: await getCredentials(call, attempt), date: new Date(Date.now() + clockOffset) })
     if (/[^ -~]/.test(Object.values(headers).join())) throw failure('RequestFailed', 'no header takes it')
     const answer = await exchange(call, url, { ...unsigned, headers }, attempt, read)
-    if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
+    if (200 === answer.status || (answer.status === 304 && headers['if-none-match'])) return answer
     const content = answer.content as string
     const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? /Malformed<.*<Region>(.*?)</s.exec(content)?.[1]!
     if (bucket && call.region === region && bucketRegion !== region && REGION.test(bucketRegion)) {
@@ -1340,8 +1340,9 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
     throw refused(`${service}:${action}`, host, answer)
   }
 
-  const { waiting, places } = line
-  if (!places.pop()) await new Promise<void>((resolve) => waiting.push(resolve))
+  const here = line
+  if (here.places > 0) here.places -= 1
+  else await new Promise<void>((resolve) => here.waiting.push(resolve))
   try {
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -1352,10 +1353,10 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
       }
     }
   } finally {
-    const next = waiting.shift()
+    const next = here.waiting.shift()
     // Not in this turn of the event loop, in which those behind may come to the end of their time, too.
     if (next) setImmediate(next)
-    else places.push(true)
+    else here.places += 1
   }
 }
 
@@ -1372,16 +1373,18 @@ async function callJson<T>(call: Call, action: string, input: object): Promise<T
 async function decoded(response: IncomingMessage): Promise<Readable> {
   const encoding = response.headers['content-encoding']
   if (!encoding) return response
-  const zlib = builtin('node:zlib')
+  const zlib = builtin('node:zlib') as unknown as Readonly<Record<string, Decoder | undefined>>
   await new Promise((resolve) => response.once('readable', resolve).once('close', resolve))
   const first = response.read(1) as Buffer | null
   if (first) response.unshift(first)
-  // Some leave out the header of zlib's format, whose first byte ends in 8.
-  const deflate = first && (first[0]! & 15) !== 8 ? zlib.createInflateRaw : zlib.createInflate
-  const known = new Map<string, unknown>([['x-gzip', zlib.createGunzip], ['gzip', zlib.createGunzip], ['br', zlib.createBrotliDecompress], ['zstd', zlib.createZstdDecompress], ['deflate', deflate]])
-  const create = known.get(encoding.toLowerCase()) as Decoder | undefined
-  // To flush at the end, and not to finish, takes what ends too early as far as it goes.
-  return create ? builtin('node:stream').pipeline(response, create({ finishFlush: 1 }), () => {}) : response
+  const decoders = encoding.toLowerCase().split(/\s*,\s*/).reverse().map((name, index) => {
+    // Some leave out the header of zlib's format, whose first byte ends in 8.
+    const deflate = !index && (first?.[0]! & 15) !== 8 ? 'InflateRaw' : 'Inflate'
+    const known: Record<string, string> = { 'x-gzip': 'Gunzip', br: 'BrotliDecompress', zstd: 'ZstdDecompress', gzip: 'Gunzip', deflate }
+    // To flush at the end, and not to finish, takes what ends too early as far as it goes.
+    return zlib[`create${known[name]}`]?.({ finishFlush: 1 })
+  })
+  return decoders.includes(undefined) ? response : builtin('node:stream').pipeline([response, ...decoders] as never, () => {}) as unknown as Readable
 }
 
 /**
@@ -1394,15 +1397,12 @@ async function decoded(response: IncomingMessage): Promise<Readable> {
 export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promise<FetchResponse & { json(): Promise<unknown> }> {
   const http = builtin(/^https/.test(url) ? 'node:https' : 'node:http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const call = http.request(url, init)
-    call.on('response', resolve)
+    const call = http.request(url, init).on('response', resolve)
     call.on('error', (error) => {
       // Where one connection died while Lambda had the process frozen, the others did too: the next attempt makes a new one.
       if (call.reusedSocket) for (const socket of Object.values(http.globalAgent.freeSockets).flat()) socket!.destroy()
       reject(error)
-    })
-    // An upgrade that nobody asked for ends in neither a response nor an error.
-    call.on('close', () => reject(Error('closed'))).end(init.body)
+    }).on('close', () => reject(Error('closed'))).end(init.body)
   })
   const body = untilAborted(await decoded(response), init.signal)
   const text = (): Promise<string> => builtin('node:stream/consumers').text(body)
@@ -1426,8 +1426,12 @@ async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSigna
 // ---- Signature Version 4 ----
 // AWS's page: "Create a signed AWS API request" in the IAM User Guide.
 
-function encodePath(path: string): string {
-  return path.split('/').map(encode).join('/')
+function hmac(key: Buffer | string, text: string): Buffer {
+  return builtin('node:crypto').createHmac('sha256', key).update(text).digest()
+}
+
+function sha256(data: string | Uint8Array): string {
+  return builtin('node:crypto').createHash('sha256').update(data).digest('hex')
 }
 
 /** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
@@ -1436,12 +1440,8 @@ function encode(text: string): string {
   return (/\p{Cs}/u.test(text) ? text : encodeURIComponent(text)).replace(/[!'()*]/g, (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`)
 }
 
-function hmac(key: Buffer | string, text: string): Buffer {
-  return builtin('node:crypto').createHmac('sha256', key).update(text).digest()
-}
-
-function sha256(data: string | Uint8Array): string {
-  return builtin('node:crypto').createHash('sha256').update(data).digest('hex')
+function encodePath(path: string): string {
+  return path.split('/').map(encode).join('/')
 }
 
 /**
@@ -1452,10 +1452,10 @@ function sha256(data: string | Uint8Array): string {
  * @example
  * const headers = sign({ method: 'GET', url, service: 's3', region: 'eu-west-1', credentials, date: new Date() })
  */
-export function sign({ credentials, date, body = '', headers, method, service, region, url }: SignRequest): Record<string, string> {
+export function sign({ credentials, date, body = '', url, headers, service, region, method }: SignRequest): Record<string, string> {
   if (!(Number(date) >= 0)) throw refusal('date', 'a valid Date', String(date))
-  const { pathname, host, searchParams } = new URL(url)
-  const timestamp = date.toISOString().replace(/[-:]|\.\d+/g, '')
+  const { pathname, searchParams, host } = new URL(url)
+  const timestamp = date.toISOString().replace(/-|:|\.\d+/g, '')
   const given = {
     ...headers,
     host,
@@ -1485,26 +1485,15 @@ export function sign({ credentials, date, body = '', headers, method, service, r
 
 // ---- Credentials ----
 
-async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
-  const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
-  const fs = builtin('node:fs').promises
-  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
-  const { content, status } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
-  if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
-  const { SecretAccessKey: secretAccessKey, Token: sessionToken, AccessKeyId: accessKeyId, Expiration } = JSON.parse(content)
-  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'an answer without AccessKeyId')
-  return { value: { accessKeyId, secretAccessKey, sessionToken }, expires: Date.parse(Expiration) }
-}
-
 /** Those of the environment, else those of the container endpoint. AWS's page: "Container credential provider" in the SDKs and Tools Reference Guide. */
 async function getCredentials(call: Call, attempt: number): Promise<Credentials> {
-  const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = process.env
-  if (accessKeyId && secretAccessKey) return { accessKeyId, sessionToken, secretAccessKey }
+  const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SESSION_TOKEN: sessionToken, AWS_SECRET_ACCESS_KEY: secretAccessKey } = process.env
+  if (accessKeyId && secretAccessKey) return { secretAccessKey, sessionToken, accessKeyId }
   const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } = process.env
   const url = (path ? `http://169.254.170.2${path}` : full) as string
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
   if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(url) || !URL.canParse(url)) {
-    throw failure('NoCredentials', 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI (https)')
+    throw failure('NoCredentials', 'no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)')
   }
   const cell = cellOf(url, url, true)
   const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
@@ -1519,6 +1508,17 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   }
 }
 
+async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
+  const { AWS_CONTAINER_AUTHORIZATION_TOKEN: token, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file } = process.env
+  const fs = builtin('node:fs').promises
+  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
+  const { content, status } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
+  if (200 !== status) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
+  const { SecretAccessKey: secretAccessKey, AccessKeyId: accessKeyId, Token: sessionToken, Expiration } = JSON.parse(content)
+  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'an answer without AccessKeyId')
+  return { value: { secretAccessKey, sessionToken, accessKeyId }, expires: Date.parse(Expiration) }
+}
+
 // ---- Endpoints ----
 // AWS's pages: "Service-specific endpoints" and "Dual-stack and FIPS endpoints" in the SDKs and Tools Reference Guide.
 
@@ -1527,11 +1527,11 @@ const REGION = /^(?!fips-)[a-z]+(-[a-z]+)+-\d+$/
 /** The DNS suffixes of the partitions, by what the names of their regions have in them. */
 const DNS_SUFFIXES: Record<string, string> = {
   cn: 'amazonaws.com.cn',
-  eusc: 'amazonaws.eu',
+  isoe: 'cloud.adc-e.uk',
   isob: 'sc2s.sgov.gov',
   iso: 'c2s.ic.gov',
   isof: 'csp.hci.ic.gov',
-  isoe: 'cloud.adc-e.uk',
+  eusc: 'amazonaws.eu',
 }
 
 function isOn(variable: string): boolean {
@@ -1559,9 +1559,12 @@ function endpointOf(service: string, region: string, bucket = ''): string {
 
 // ---- Helpers ----
 
-/** One of Node's own modules, as it is at the moment: an import would keep what a test has replaced, and load more. */
-function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
-  return process.getBuiltinModule(name) as never
+/**
+ * Lets the event loop take in what has arrived: where a handler has blocked it, a timer is called before the sockets are looked at.
+ * One turn reads what a socket has, the others deal with it.
+ */
+async function inputTaken(): Promise<void> {
+  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve))
 }
 
 interface Builtins {
@@ -1576,6 +1579,11 @@ interface Builtins {
   'node:zlib': typeof import('node:zlib') & { createZstdDecompress?: unknown }
 }
 
+/** One of Node's own modules, as it is at the moment: an import would keep what a test has replaced, and load more. */
+function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
+  return process.getBuiltinModule(name) as never
+}
+
 /** What the promise comes to; rejects, with nothing, if at that time by `Date.now()` or with the abort it has not settled. */
 function within<T>(time: number, promise: T | Promise<T>, signal?: AbortSignal): Promise<T> {
   let timer: NodeJS.Timeout | undefined
@@ -1584,7 +1592,7 @@ function within<T>(time: number, promise: T | Promise<T>, signal?: AbortSignal):
     end = () => reject()
     const remaining = time - Date.now()
     // Node has no longer timers: it would let them end at once.
-    if (remaining < 2 ** 31) timer = setTimeout(() => void inputTaken().then(end), Math.max(remaining, 0))
+    if (remaining < 2 ** 31) timer = setTimeout(() => inputTaken().then(end), Math.max(remaining, 0))
     if (signal?.aborted) end()
     signal?.addEventListener('abort', end)
   })
@@ -1592,12 +1600,4 @@ function within<T>(time: number, promise: T | Promise<T>, signal?: AbortSignal):
     clearTimeout(timer)
     signal?.removeEventListener('abort', end)
   })
-}
-
-/**
- * Lets the event loop take in what has arrived: where a handler has blocked it, a timer is called before the sockets are looked at.
- * One turn reads what a socket has, the others deal with it.
- */
-async function inputTaken(): Promise<void> {
-  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve))
 }
