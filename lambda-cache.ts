@@ -319,7 +319,7 @@ export type Source = 'ssm' | 'secrets' | 's3' | 'custom'
 export interface ErrorDetails {
   /**
    * AWS's error code as it stands, or one of: `Timeout`, `NetworkError`, `RequestFailed`, `InvalidAnswer`, `NoCredentials`, `NoRegion`,
-   * `InvalidOptions`, `InvalidEndpoint`, `ParseError`, `BinarySecret`, `UnsupportedKey`, `FileError`, `LoadFailed`, or `Http` and the status,
+   * `InvalidOptions`, `InvalidEndpoint`, `ParseError`, `BinarySecret`, `UnsupportedKey`, `FileError`, `EMFILE`, `LoadFailed`, or `Http` and the status,
    * such as `Http502`, where an error came without a code.
    */
   readonly code: string

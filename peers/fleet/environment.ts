@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { compileFunction } from 'node:vm'
 import { build } from 'esbuild'
@@ -9,7 +8,7 @@ import type { Clock } from './clock.js'
 export type Load = (clock: Clock, random: () => number, warn: (line: string) => void) => Pick<typeof Library, 'withCache' | 'LambdaCacheError'>
 
 /** What each instance gets in the place of the globals of these names. */
-const GLOBALS = ['module', 'require', 'process', 'console', 'Date', 'Math', 'setTimeout', 'clearTimeout', 'setImmediate']
+const GLOBALS = ['module', 'process', 'console', 'Date', 'Math', 'setTimeout', 'clearTimeout', 'setImmediate']
 
 /** Where else a program can get the time, or waste it: what is not replaced must not be used. */
 const OTHER_CLOCKS = /\b(performance|hrtime|setInterval|AbortSignal\.timeout|timers\/promises)\b/
@@ -30,7 +29,6 @@ export async function bundle(): Promise<Load> {
   if (otherClock) throw new Error(`lambda-cache.ts uses ${otherClock}, which has no virtual counterpart here`)
   // Compiled once; every call makes a new scope with new module state.
   const instantiate = compileFunction(code, GLOBALS) as (...globals: unknown[]) => void
-  const require = createRequire(import.meta.url)
   const env = {
     AWS_REGION: 'eu-west-1',
     AWS_ACCESS_KEY_ID: 'access-key-id',
@@ -41,7 +39,7 @@ export async function bundle(): Promise<Load> {
   return (clock, random, warn) => {
     const module = { exports: {} }
     const math = Object.assign(Object.create(Math) as Math, { random })
-    instantiate(module, require, { env }, { ...console, warn }, clock.Date, math, clock.setTimeout, clock.clearTimeout, clock.setImmediate)
+    instantiate(module, { env, getBuiltinModule: process.getBuiltinModule }, { ...console, warn }, clock.Date, math, clock.setTimeout, clock.clearTimeout, clock.setImmediate)
     return module.exports as ReturnType<Load>
   }
 }
