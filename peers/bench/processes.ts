@@ -61,7 +61,7 @@ export function makeHome({ folder }: Bench): string {
 }
 
 /** Like Lambda's, and one for all: nothing of this process's own gets into it. */
-function environment(url: string, certificate: string | undefined, home: string): NodeJS.ProcessEnv {
+export function environment(url: string, certificate: string | undefined, home: string): NodeJS.ProcessEnv {
   return {
     HOME: home,
     AWS_ENDPOINT_URL: url,
