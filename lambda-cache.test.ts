@@ -24,11 +24,11 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
 import zlib, { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
-import type { Context, Handler } from 'aws-lambda'
+import type { APIGatewayProxyHandlerV2, Context, Handler, SQSEvent, SQSHandler } from 'aws-lambda'
 import { buildSync, transformSync } from 'esbuild'
 import { type LocalAws, type LocalRequest, type Seed, startLocalAws } from './examples/local-aws.js'
 import type { Order, Outcome, Sighting } from './examples/runtime.js'
-import { clearCache, type EntryOptions, type ErrorDetails, type Fetch, type FetchResponse, getObject, getParameter, getParametersByPath, getSecret, httpsFetch, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, type SignRequest, type Source, withCache, withCacheStream } from './lambda-cache.js'
+import { type Cached, clearCache, type EntryOptions, type ErrorDetails, type Fetch, type FetchResponse, getObject, getParameter, getParametersByPath, getSecret, httpsFetch, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, type SignRequest, type Source, withCache, withCacheStream } from './lambda-cache.js'
 
 // ---- Kit: every test begins with an empty cache, a clock that stands still, and an environment of its own ----
 
@@ -222,6 +222,9 @@ function lambdaContext(): LambdaContext {
     logGroupName: 'group',
     logStreamName: 'stream',
     getRemainingTimeInMillis: () => 5 * MINUTE,
+    done() {},
+    fail() {},
+    succeed() {},
   }
 }
 
@@ -487,10 +490,64 @@ describe('types', () => {
     for (const handler of [plain, annotated, whole, wrong]) assert.equal(typeof handler, 'function')
   })
 
-  test('take the global fetch, and the context of the runtime', () => {
+  test('take the global fetch', () => {
     const fetch: Fetch = globalThis.fetch
-    const context = (given: Context): LambdaContext => given
-    assert.equal(typeof fetch, typeof context)
+    assert.equal(typeof fetch, 'function')
+  })
+
+  /** As Powertools' `addContext`, an event handler's `resolve` and hono's `handle` have it. */
+  const takesContext = (context: Context): string => context.awsRequestId
+
+  test('have a context that fits the Context of @types/aws-lambda, and the other way round', () => {
+    const ignored = (given: Context, own: LambdaContext) => {
+      is<Equal<typeof same, LambdaContext>>()
+      const same: LambdaContext = given
+      const other: Context = own
+      void [same, other]
+      return withCache(
+        async (_: unknown, context) => {
+          const whole: Context = context
+          return [takesContext(context), takesContext(whole), context.clientContext?.env.locale, context.var]
+        },
+        { ssm: ['/a/var'] },
+      )
+    }
+    void ignored
+  })
+
+  test('let a handler name the values in the type of its context, and ask nobody for them', () => {
+    const options = { ssm: ['/a/var'], secrets: [{ id: 'a', as: 'login', parse: json<Flags> }] } as const satisfies Options
+    const named = withCache(async (event: { id: number }, context: Context & Cached<typeof options>) => `${event.id} ${context.var} ${context.login.dark} ${takesContext(context)}`, options)
+    const own = withCache(async (event: { id: number }, context: LambdaContext & Cached<typeof options>) => `${event.id} ${context.var}`, options)
+    const written = withCache(async (event: { id: number }, context: Context & { readonly var: string }) => `${event.id} ${context.var}`, { ssm: ['/a/var'] })
+    const inferred = withCache(async (event: { id: number }, context) => `${event.id} ${context.login.dark}`, options)
+    const handlers: Handler<{ id: number }, string>[] = [named, own, written, inferred]
+    const ignored = (context: Context) => {
+      void [named({ id: 1 }, context), own({ id: 1 }, context), written({ id: 1 }, context), inferred({ id: 1 }, context)]
+      // @ts-expect-error: no context
+      void named({ id: 1 }, {})
+      // @ts-expect-error: options that do not have it
+      void withCache(async (_: unknown, context: Context & { readonly other: string }) => context.other, options)({}, context)
+    }
+    void ignored
+    assert.equal(handlers.length, 4)
+  })
+
+  test('infer the event from a handler type of @types/aws-lambda', () => {
+    const queue: SQSHandler = withCache(async (event, context) => {
+      is<Equal<typeof event, SQSEvent>>()
+      is<Equal<typeof context.var, string>>()
+      return { batchItemFailures: event.Records.map(({ messageId }) => ({ itemIdentifier: messageId + context.var + takesContext(context) })) }
+    }, { ssm: ['/a/var'] })
+    const gateway: APIGatewayProxyHandlerV2<{ ok: boolean }> = withCache(async (event, context) => ({ ok: event.rawPath === context.var }), { ssm: ['/a/var'] })
+    assert.deepEqual([typeof queue, typeof gateway], ['function', 'function'])
+  })
+
+  test('let a handler that streams name the values, too', () => {
+    const options = { ssm: ['/a/var'] } as const satisfies Options
+    const streams = withCacheStream(async (event: { id: number }, stream: ResponseStream, context: Context & Cached<typeof options>) => void stream.end(`${event.id} ${context.var}`), options)
+    const ignored = (stream: ResponseStream, context: Context) => void streams({ id: 1 }, stream, context)
+    void ignored
   })
 })
 

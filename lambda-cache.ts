@@ -191,12 +191,28 @@ export interface LambdaContext {
   logGroupName: string
   logStreamName: string
   identity?: { cognitoIdentityId: string; cognitoIdentityPoolId: string } | undefined
-  clientContext?: unknown
+  clientContext?: ClientContext | undefined
   tenantId?: string | undefined
   xRayTraceId?: string | undefined
   w3c?: unknown
   getRemainingTimeInMillis(): number
+  /** @deprecated An async handler returns its result. */
+  done(error?: Error, result?: unknown): void
+  /** @deprecated An async handler throws. */
+  fail(error: Error | string): void
+  /** @deprecated An async handler returns its result. */
+  succeed(messageOrObject: unknown, object?: unknown): void
 }
+
+/** What the AWS Mobile SDK says of the client. */
+export interface ClientContext {
+  client: { installationId: string; appTitle: string; appVersionName: string; appVersionCode: string; appPackageName: string }
+  custom?: unknown
+  env: { platformVersion: string; platform: string; make: string; model: string; locale: string }
+}
+
+/** The context without the values, for a handler that names them in the type of its own: whoever calls it need not have them. */
+export type Bare<C, O extends Options> = [keyof C & keyof Cached<O>] extends [never] ? C : Omit<C, keyof Cached<O>>
 
 /** What `withCache` returns. */
 export type CachedHandler<E, R, C> = ((event: E, context: C) => Promise<Awaited<R>>) & Prefetch
@@ -373,7 +389,7 @@ function invalidAnswer(message: string): LambdaCacheError {
 export function withCache<E, R, const O extends Options & NothingElse<O>, C extends object = LambdaContext>(
   handler: (event: E, context: C & Cached<O>) => R,
   options: O,
-): CachedHandler<E, R, C> {
+): CachedHandler<E, R, Bare<C, O>> {
   check('handler', FUNCTION, handler)
   const entries = toEntries(options)
   // Asking the cache for every value costs ten times as much as looking at the clock: while nothing is due, the last reading serves.
@@ -464,7 +480,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
 export const withCacheStream: <E, R, const O extends Options & NothingElse<O>, S = ResponseStream, C extends object = LambdaContext>(
   handler: (event: E, responseStream: S, context: C & Cached<O>) => R,
   options: O,
-) => CachedStreamHandler<E, S, R, C> = withCache as never
+) => CachedStreamHandler<E, S, R, Bare<C, O>> = withCache as never
 
 type Callable = (...args: unknown[]) => unknown
 

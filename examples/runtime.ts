@@ -108,5 +108,8 @@ function lambdaContext(): LambdaContext {
     logGroupName: 'group',
     logStreamName: 'stream',
     getRemainingTimeInMillis: () => deadline - Date.now(),
+    done() {},
+    fail() {},
+    succeed() {},
   }
 }

@@ -1,7 +1,7 @@
 /** What a user writes around lambda-cache.ts. matrix.ts compiles it with every compiler, and nothing runs it. */
 import { handler } from '../../examples/handler.js'
 import { getObject, getParameter, getParametersByPath, getSecret, json, LambdaCacheError, withCache, withCacheStream } from '../../lambda-cache.js'
-import type { CachedHandler, LambdaContext } from '../../lambda-cache.js'
+import type { Cached, CachedHandler, LambdaContext, Options } from '../../lambda-cache.js'
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 
@@ -52,6 +52,13 @@ export const inferred = withCache(
 )
 is<Equal<typeof inferred, CachedHandler<{ name: string }, Promise<number>, LambdaContext>>>()
 
+const options = { ssm: ['/prod/app/var'], secrets: [{ id: 'a', as: 'login', parse: json<Flags> }] } as const satisfies Options
+
+export const named = withCache(
+  async (event: { name: string }, context: LambdaContext & Cached<typeof options>) => `${event.name} ${context.var} ${context.login.dark}`,
+  options,
+)
+
 export const streaming = withCacheStream(
   async (event: { name: string }, stream, context) => {
     stream.setContentType('text/plain')
@@ -63,6 +70,8 @@ export const streaming = withCacheStream(
 export async function read(context: LambdaContext): Promise<void> {
   const { hello, file, ...rest } = await handler({ name: 'world' }, context)
   is<Equal<typeof hello, string>>()
+  // Whoever calls it has no values to give.
+  await named({ name: 'world' }, context)
   is<Equal<typeof file, string>>()
   is<Equal<typeof rest, { var: string; conn_string: string }>>()
   const parameter = await getParameter('/a', { list: true })

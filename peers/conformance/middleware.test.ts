@@ -34,6 +34,9 @@ function contextWith(remaining = 3000): LambdaContext {
     logGroupName: '/aws/lambda/function',
     logStreamName: '2026/01/01/[$LATEST]0',
     getRemainingTimeInMillis: () => remaining,
+    done() {},
+    fail() {},
+    succeed() {},
   }
 }
 
