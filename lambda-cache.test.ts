@@ -607,9 +607,9 @@ const ERRORS: readonly ErrorCase[] = [
     environment: { AWS_ACCESS_KEY_ID: '', AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/c', AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: '/none' },
     act: (fetch) => SSM.read({ fetch }),
   },
-  { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: us-east-1', environment: { AWS_ENDPOINT_URL: `http://user:${CANARY}@127.0.0.1` }, act: (fetch) => SSM.read({ fetch }) },
-  { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: us-east-1', environment: { AWS_ENDPOINT_URL: 'http://127.0.0.1', AWS_USE_FIPS_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
-  { code: 'InvalidEndpoint', message: 'ssm /app/value: AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: cn-north-1', environment: { AWS_REGION: 'cn-north-1', AWS_USE_DUALSTACK_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'InvalidEndpoint', message: 'ssm /app/value: no URL in AWS_ENDPOINT_URL, or FIPS or dual-stack: us-east-1', environment: { AWS_ENDPOINT_URL: `http://user:${CANARY}@127.0.0.1` }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'InvalidEndpoint', message: 'ssm /app/value: no URL in AWS_ENDPOINT_URL, or FIPS or dual-stack: us-east-1', environment: { AWS_ENDPOINT_URL: 'http://127.0.0.1', AWS_USE_FIPS_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
+  { code: 'InvalidEndpoint', message: 'ssm /app/value: no URL in AWS_ENDPOINT_URL, or FIPS or dual-stack: cn-north-1', environment: { AWS_REGION: 'cn-north-1', AWS_USE_DUALSTACK_ENDPOINT: 'true' }, act: (fetch) => SSM.read({ fetch }) },
   { code: 'ParameterNotFound', message: 'ssm /app/value: ParameterNotFound', answers: [parameters({}, ['/app/value'])], act: (fetch) => SSM.read({ fetch }) },
   { code: 'ResourceNotFoundException', message: 'secrets app/value: ResourceNotFoundException (HTTP 400) from secretsmanager.us-east-1.amazonaws.com', answers: [refusal('ResourceNotFoundException')], act: (fetch) => SECRETS.read({ fetch }) },
   { code: 'NoSuchKey', message: 's3 s3://bucket/app/value: NoSuchKey (HTTP 404) from bucket.s3.us-east-1.amazonaws.com', answers: [xml(404, 'NoSuchKey')], act: (fetch) => S3.read({ fetch }) },
@@ -628,7 +628,7 @@ const ERRORS: readonly ErrorCase[] = [
   { code: 'ThrottlingException', message: 'ssm /app/value: ThrottlingException (HTTP 400) from ssm.us-east-1.amazonaws.com', answers: [refusal('ThrottlingException')], act: (fetch) => SSM.read({ fetch }) },
   { code: 'Http502', message: 's3 s3://bucket/app/value: Http502 (HTTP 502) from bucket.s3.us-east-1.amazonaws.com', answers: [reply(502, `<html>${CANARY}-body`)], act: (fetch) => S3.read({ fetch }) },
   { code: 'InvalidAnswer', message: 'secrets app/value: HTTP 200 without JSON', answers: [reply(200, `<html>${CANARY}-body`)], act: (fetch) => SECRETS.read({ fetch }) },
-  { code: 'InvalidAnswer', message: 'ssm /app/value: more than 8 MiB', answers: [reply(200, `"${CANARY.repeat(1_500_000)}"`)], act: (fetch) => SSM.read({ fetch }) },
+  { code: 'InvalidAnswer', message: 'ssm /app/value: over 8 MiB', answers: [reply(200, `"${CANARY.repeat(1_500_000)}"`)], act: (fetch) => SSM.read({ fetch }) },
   { code: 'NetworkError', message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (ECONNREFUSED)', answers: [unreachable('ECONNREFUSED')], act: (fetch) => SSM.read({ fetch }) },
   { code: 'NetworkError', message: 's3 s3://bucket/app/value: cut short', answers: [reply(200, `${CANARY}-body`, { 'content-length': '99' })], act: (fetch) => S3.read({ fetch }) },
   { code: 'RequestFailed', message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (CERT_HAS_EXPIRED)', answers: [unreachable('CERT_HAS_EXPIRED')], act: (fetch) => SSM.read({ fetch }) },
@@ -1572,7 +1572,7 @@ describeOverBoth('ssm', () => {
   test('says of an answer that lacks a name that it does', async () => {
     const { fetch } = script(parameters({ '/other': `${CANARY}-value` }))
     for (const read of [getParameter('/a', { fetch }), invoking({ ssm: ['/a', '/other'], fetch })()]) {
-      assertKeepsSecrets(await failure(read, { code: 'InvalidAnswer', status: 200 }, 'ssm /a: an answer without it'))
+      assertKeepsSecrets(await failure(read, { code: 'InvalidAnswer', status: 200 }, 'ssm /a: HTTP 200 without it'))
     }
   })
 
@@ -3092,7 +3092,7 @@ describe('credentials', () => {
       ...[400, 403, 404].map((status): (typeof none)[number] => [reply(status, `${CANARY}-body`), { code: 'NoCredentials', status }, `HTTP ${status} from 169.254.170.2`]),
       [unreachable('ECONNRESET'), { code: 'NetworkError' }, 'no answer from 169.254.170.2 (ECONNRESET)'],
       [reply(200, `{"AccessKeyId":"${CANARY}`), { code: 'InvalidAnswer', status: 200 }, 'HTTP 200 without JSON'],
-      [reply(200, { AccessKeyId: `${CANARY}-id` }), { code: 'NoCredentials' }, 'an answer without AccessKeyId'],
+      [reply(200, { AccessKeyId: `${CANARY}-id` }), { code: 'NoCredentials' }, 'HTTP 200 without AccessKeyId'],
     ]
     for (const [answer, details, message] of none) {
       const { fetch, signed } = scripted(answer)
@@ -3282,6 +3282,9 @@ describe('lambda-cache.ts', () => {
     ['nodenext', 'module', { module: 'nodenext', target: 'es2022' }],
     ['nodenext, the latest target', 'module', { module: 'nodenext', target: 'esnext', lib: ['esnext'] }],
     ['a bundler', 'module', { module: 'esnext', moduleResolution: 'bundler', target: 'esnext' }],
+    ['as ES2020', 'module', { module: 'nodenext', target: 'es2020' }],
+    ['as ES2019, with the DOM', 'module', { module: 'nodenext', target: 'es2019', lib: ['es2019', 'dom'] }],
+    ['strict but for null', 'module', { module: 'nodenext', target: 'es2022', strictNullChecks: false, exactOptionalPropertyTypes: false }],
     ['strict alone', 'module', { module: 'nodenext', target: 'es2022', exactOptionalPropertyTypes: false, noUncheckedIndexedAccess: false, noPropertyAccessFromIndexSignature: false, isolatedDeclarations: false }],
     ['CommonJS', 'commonjs', { module: 'commonjs', target: 'es2022', verbatimModuleSyntax: false }],
   ]

@@ -349,14 +349,12 @@ export interface ErrorDetails {
   readonly cause?: unknown
 }
 
+/** Its properties are set all at once: what is not known is not there. */
+const ErrorWithDetails: new (message: string) => Error & ErrorDetails = Error as never
+
 /** Every error that this file throws. None of its texts and properties holds a value, a credential, a body or a signature. */
-export class LambdaCacheError extends Error implements ErrorDetails {
+export class LambdaCacheError extends ErrorWithDetails {
   override readonly name = 'LambdaCacheError' as const
-  declare readonly code: string
-  declare readonly source?: Source
-  declare readonly id?: string
-  declare readonly status?: number
-  declare readonly requestId?: string
 
   constructor(message: string, details: ErrorDetails) {
     super(message)
@@ -424,10 +422,11 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
   async function invoke(context: Invocation, run: (reading: Reading) => unknown, mayRepeat: boolean): Promise<unknown> {
     const ahead: Promise<unknown>[] = []
     // Where an invocation's end is not enforced, the time that remains is not positive.
-    const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.()!
+    const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
     const reader: Reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
     try {
-      const given = (latest = latest?.isCurrent() ? latest : await read(entries, reader))
+      if (!latest?.isCurrent()) latest = await read(entries, reader)
+      const given = latest
       // A handler that computes at once would keep what is refreshed ahead from going out.
       if (ahead.length > 0) await inputTaken()
       try {
@@ -435,7 +434,8 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
       } catch (error) {
         const newer = mayRepeat && (await readAgain(error, reader, given))
         if (!newer) throw error
-        return await run((latest = newer))
+        latest = newer
+        return await run(newer)
       }
     } finally {
       await Promise.all(ahead)
@@ -444,7 +444,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
 
   /** The values read again, or nothing where they are not out of date, have not changed or cannot be read. */
   async function readAgain(error: unknown, reader: Reader, given: Reading): Promise<Reading | undefined> {
-    const isChanged = (answer: Answer, index: number): boolean => !isSameAnswer(given.answers[index]!, answer)
+    const isChanged = (answer: Answer, index: number): boolean => !isSameAnswer(given.answers[index] as Answer, answer)
     try {
       if (!options.refreshOn?.(error)) return undefined
       // Whatever was asked for after the given values may show a change, also on behalf of another invocation that failed alike.
@@ -507,7 +507,7 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
     isCurrent() {
       const now = Date.now()
       // A clock that was set back shows a time before all of this.
-      return events === event && now >= since && now < until
+      return event === events && now >= since && now < until
     },
   }
 }
@@ -522,24 +522,17 @@ interface Invocation extends Partial<LambdaContext> {
 /** What `getParameter`, `getParametersByPath`, `getSecret` and `getObject` take: what an entry says, `fetch` and `staleIfError`. */
 type Direct<E> = Omit<E, 'as' | 'name' | 'path' | 'id' | 'uri'> & Pick<Defaults, 'fetch' | 'staleIfError'>
 
-/**
- * A `parse` for JSON.
- *
- * @example
- * withCache(handler, { ssm: [{ name: '/prod/flags', parse: json<Flags> }] })
- */
-export function json<T>(text: string): T {
-  return JSON.parse(text) as T
+async function readOne(kind: SourceKind, { staleIfError, fetch, ...own }: EveryOption & Partial<Defaults>): Promise<unknown> {
+  const defaults = checked({ staleIfError, fetch }, FOR_ALL)
+  return (await readEntry(toEntry(kind, { ...own, as: kind.source }, defaults), { direct: true })).value
 }
 
-/**
- * The SSM parameters below a path, as a frozen record keyed by the name below the path.
- *
- * @example
- * const { 'db/host': host } = await getParametersByPath('/prod/app', { recursive: true })
- */
-export function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(path: string, options?: O): Promise<ParameterTree<O>> {
-  return readOne(SSM, { ...options, path }) as Promise<ParameterTree<O>>
+/** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
+export function clearCache(): void {
+  events += 1
+  cache.clear()
+  bucketRegions.clear()
+  line = { places: 20, waiting: [] }
 }
 
 /**
@@ -553,13 +546,13 @@ export function getSecret<const O extends Direct<SecretEntry>>(id: string, optio
 }
 
 /**
- * One S3 object: the path of the file it was downloaded to, or with `parse` or `binary` its content.
+ * The SSM parameters below a path, as a frozen record keyed by the name below the path.
  *
  * @example
- * const model = await readFile(await getObject('s3://bucket/model.bin', { maxAge: 3600 }))
+ * const { 'db/host': host } = await getParametersByPath('/prod/app', { recursive: true })
  */
-export function getObject<const O extends Direct<ObjectEntry>>(uri: string, options?: O): Promise<ObjectValue<O>> {
-  return readOne(S3, { ...options, uri }) as Promise<ObjectValue<O>>
+export function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(path: string, options?: O): Promise<ParameterTree<O>> {
+  return readOne(SSM, { ...options, path }) as Promise<ParameterTree<O>>
 }
 
 /**
@@ -572,17 +565,24 @@ export function getParameter<const O extends Direct<ParameterEntry>>(name: strin
   return readOne(SSM, { ...options, name }) as Promise<ParameterValue<O>>
 }
 
-/** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
-export function clearCache(): void {
-  events += 1
-  cache.clear()
-  bucketRegions.clear()
-  line = { waiting: [], places: 20 }
+/**
+ * One S3 object: the path of the file it was downloaded to, or with `parse` or `binary` its content.
+ *
+ * @example
+ * const model = await readFile(await getObject('s3://bucket/model.bin', { maxAge: 3600 }))
+ */
+export function getObject<const O extends Direct<ObjectEntry>>(uri: string, options?: O): Promise<ObjectValue<O>> {
+  return readOne(S3, { ...options, uri }) as Promise<ObjectValue<O>>
 }
 
-async function readOne(kind: SourceKind, { staleIfError, fetch, ...own }: EveryOption & Partial<Defaults>): Promise<unknown> {
-  const defaults = checked({ staleIfError, fetch }, FOR_ALL)
-  return (await readEntry(toEntry(kind, { ...own, as: kind.source }, defaults), { direct: true })).value
+/**
+ * A `parse` for JSON.
+ *
+ * @example
+ * withCache(handler, { ssm: [{ name: '/prod/flags', parse: json<Flags> }] })
+ */
+export function json<T>(text: string): T {
+  return JSON.parse(text) as T
 }
 
 // ---- Entries ----
@@ -612,6 +612,14 @@ interface SourceKind {
 type EveryOption = { readonly [O in keyof AllOptions]?: AllOptions[O] | undefined }
 type AllOptions = Omit<ParameterEntry, 'names' | 'path'> & Omit<ParameterGroupEntry, 'name' | 'path'> & Omit<ParameterTreeEntry, 'name' | 'names'> & SecretEntry & ObjectEntry & CustomEntry & Defaults
 
+/** The variables that are read by name. */
+interface Environment {
+  readonly AWS_REGION?: string
+  readonly AWS_DEFAULT_REGION?: string
+  readonly AWS_ENDPOINT_URL?: string
+  readonly LAMBDA_CACHE_MAX_AGE?: string
+}
+
 /** What an option has to be, in words that contain its `typeof`. */
 const ARRAY = 'array'
 const RECORD = 'object'
@@ -626,34 +634,45 @@ type OptionTypes = Readonly<Record<string, string>>
 const SSM: SourceKind = {
   source: 'ssm',
   option: 'name',
-  types: { maxAge: NUMBER, decrypt: BOOLEAN, name: TEXT, region: TEXT, as: TEXT, default: ANYTHING, path: TEXT, recursive: BOOLEAN, names: ARRAY, list: BOOLEAN, parse: FUNCTION },
+  types: { maxAge: NUMBER, as: TEXT, decrypt: BOOLEAN, recursive: BOOLEAN, list: BOOLEAN, parse: FUNCTION, path: TEXT, names: ARRAY, region: TEXT, name: TEXT, default: ANYTHING },
   load: loadParameters,
 }
 
 const SECRETS: SourceKind = {
   source: 'secrets',
   option: 'id',
-  types: { maxAge: NUMBER, versionId: TEXT, region: TEXT, binary: BOOLEAN, parse: FUNCTION, versionStage: TEXT, id: TEXT, as: TEXT, default: ANYTHING },
+  types: { region: TEXT, binary: BOOLEAN, parse: FUNCTION, versionId: TEXT, id: TEXT, versionStage: TEXT, default: ANYTHING, maxAge: NUMBER, as: TEXT },
   load: loadSecret,
 }
 
 const S3: SourceKind = {
   source: 's3',
   option: 'uri',
-  types: { maxAge: NUMBER, versionId: TEXT, file: TEXT, region: TEXT, as: TEXT, binary: BOOLEAN, parse: FUNCTION, uri: TEXT, default: ANYTHING },
+  types: { region: TEXT, uri: TEXT, binary: BOOLEAN, parse: FUNCTION, versionId: TEXT, file: TEXT, default: ANYTHING, maxAge: NUMBER, as: TEXT },
   load: loadObject,
 }
 
 const CUSTOM: SourceKind = { source: 'custom', option: 'as', types: { maxAge: NUMBER, as: TEXT, load: FUNCTION }, load: loadCustom }
 
-const FOR_ALL: OptionTypes = { s3: ARRAY, maxAge: NUMBER, region: TEXT, custom: ARRAY, fetch: FUNCTION, ssm: ARRAY, secrets: ARRAY, staleIfError: NUMBER, refreshOn: FUNCTION }
+const FOR_ALL: OptionTypes = { maxAge: NUMBER, custom: ARRAY, fetch: FUNCTION, secrets: ARRAY, refreshOn: FUNCTION, ssm: ARRAY, s3: ARRAY, region: TEXT, staleIfError: NUMBER }
 
 /** Names of Lambda's own context, and names that mean something to JavaScript besides those that every object has. */
 const RESERVED_NAMES =
-  /^(prototype|done|tenantId|callbackWaitsForEmptyEventLoop|identity|w3c|getRemainingTimeInMillis|toJSON|fail|xRayTraceId|clientContext|awsRequestId|functionName|invokedFunctionArn|logGroupName|then|logStreamName|memoryLimitInMB|succeed|functionVersion)$/
+  /^(prototype|callbackWaitsForEmptyEventLoop|toJSON|xRayTraceId|logGroupName|then|functionName|tenantId|w3c|invokedFunctionArn|functionVersion|memoryLimitInMB|getRemainingTimeInMillis|fail|done|awsRequestId|succeed|logStreamName|clientContext|identity)$/
 
 /** ARNs, directory buckets and Outposts aliases are left out: they have endpoints and signatures of their own. */
 const S3_URI = /^s3:\/\/(?![^/]*--(?:xa?|op)-s3\/)([\w.-]{3,255})\/(.+)$/s
+
+/** @returns the options that are given, every one of them known and of the right type */
+function checked<T extends object>(given: T, types: OptionTypes): T {
+  const options = Object.entries(given).filter(([option, value]) => undefined !== value || option === 'default')
+  for (const [option, value] of options) {
+    // Of an option that is misspelt nobody knows whether its value is a secret.
+    if (!Object.keys(types).includes(option)) throw refusal(option, 'no such option', typeof value)
+    check(option, types[option] as string, value)
+  }
+  return Object.fromEntries(options) as T
+}
 
 /** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
 function lastSegment(kind: SourceKind, given: string, region: string | undefined): readonly [segment: string, id: string] {
@@ -669,14 +688,14 @@ function lastSegment(kind: SourceKind, given: string, region: string | undefined
 function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaults): Entry {
   const own: EveryOption = typeof given === 'string' ? { [kind.option]: given } : given
   check(kind.source, `${kind.option} or ${RECORD}`, own)
-  const options = { decrypt: true, maxAge: Number(process.env['LAMBDA_CACHE_MAX_AGE']?.trim() || 60), staleIfError: 300, ...defaults, ...checked(own, kind.types) } as { -readonly [O in keyof Entry]: Entry[O] }
+  const options = { decrypt: true, maxAge: Number((process.env as Environment).LAMBDA_CACHE_MAX_AGE?.trim() || 60), staleIfError: 300, ...defaults, ...checked(own, kind.types) } as { -readonly [O in keyof Entry]: Entry[O] }
   check('LAMBDA_CACHE_MAX_AGE', NUMBER, options.maxAge)
-  if (CUSTOM === kind) check('load', FUNCTION, options.load)
-  const { names, path, binary, file, parse } = options
+  if (kind === CUSTOM) check('load', FUNCTION, options.load)
+  const { names, path, file, parse, binary } = options
   if ([parse, binary, file].filter(Boolean)[1]) throw refusal('parse, binary, file', 'one', 'several')
-  const ids = (names ?? [path ?? options[kind.option]!]).map((id) => lastSegment(kind, id, own.region))
-  if (new Map(ids).size < ids.length) throw refusal('names', 'a free name for each', names!.join())
-  const segment = names ? '' : ids[0]![0]
+  const ids = (names ?? [path ?? options[kind.option] as string]).map((id) => lastSegment(kind, id, own.region))
+  if (new Map(ids).size < ids.length) throw refusal('names', 'a free name for each', (names as readonly string[]).join())
+  const segment = names ? '' : (ids[0] as Entry['ids'][0])[0]
   const { as = segment } = options
   check('as', TEXT, as)
   if (options.list) options.parse ??= split
@@ -707,10 +726,12 @@ function toEntries(given: Options): Entry[] {
   return entries
 }
 
-function check(option: string, expected: string, value: unknown): void {
-  const type = typeOf(value)
-  const isInRange = type === 'number' ? (value as number) >= 0 : (value ?? '') !== ''
-  if (expected && !(expected.includes(type) && isInRange)) throw refusal(option, expected, value)
+function regionOfArn(id: string): string | undefined {
+  return /^arn:.*?:.*?:(.*?):/.exec(id)?.[1]
+}
+
+function split(list: string): readonly string[] {
+  return Object.freeze(list.split(','))
 }
 
 function refusal(option: string, expected: string, given: unknown): LambdaCacheError {
@@ -718,23 +739,10 @@ function refusal(option: string, expected: string, given: unknown): LambdaCacheE
   return failure('InvalidOptions', `${option}: expected ${expected}, got ${shown}`)
 }
 
-/** @returns the options that are given, every one of them known and of the right type */
-function checked<T extends object>(given: T, types: OptionTypes): T {
-  const options = Object.entries(given).filter(([option, value]) => value !== undefined || option === 'default')
-  for (const [option, value] of options) {
-    // Of an option that is misspelt nobody knows whether its value is a secret.
-    if (!Object.hasOwn(types, option)) throw refusal(option, 'no such option', typeof value)
-    check(option, types[option]!, value)
-  }
-  return Object.fromEntries(options) as T
-}
-
-function regionOfArn(id: string): string | undefined {
-  return /^arn:/.test(id) ? id.split(':')[3] : undefined
-}
-
-function split(list: string): readonly string[] {
-  return Object.freeze(list.split(','))
+function check(option: string, expected: string, value: unknown): void {
+  const type = typeOf(value)
+  const isInRange = type === 'number' ? (value as number) >= 0 : (value ?? '') !== ''
+  if (expected && !(expected.includes(type) && isInRange)) throw refusal(option, expected, value)
 }
 
 // ---- Cache ----
@@ -802,11 +810,12 @@ interface Loaded extends Partial<Sent> {
   readonly expires?: number
   /** As in {@link Answer}, where others have it already. */
   readonly ahead?: number | undefined
+  readonly parsed?: WeakMap<object, unknown>
   /** Where `default` stands for it: the error, there being no such thing and no value, or true for an empty tree. */
   readonly missing?: unknown
 }
 
-interface Answer extends Omit<Loaded, keyof Sent | 'ahead'>, Sent {
+interface Answer extends Omit<Loaded, keyof Sent | 'ahead' | 'parsed'>, Sent {
   /** What each `parse` made of the value. */
   readonly parsed: WeakMap<object, unknown>
   /** By `Date.now()`: when it had to be served as the last one, because the refresh failed. */
@@ -844,6 +853,54 @@ interface Target {
   bring(how: Pick<Call, 'attempts' | 'signal' | 'sent'>, previous: Answer | undefined): Promise<Loaded>
 }
 
+/**
+ * Whether an answer is known to say the same as an earlier one: a file by its ETag, since its path says nothing of what it holds, text
+ * and bytes by what they hold, and what `custom` loads if it is the same object or equal plain data.
+ */
+function isSameAnswer(one: Answer, other: Answer): boolean {
+  if (one.identity) return !!one.etag && other.etag === one.etag
+  try {
+    // A clone of what is not plain, such as an object with private fields, is not equal to it, or cannot be made.
+    return Object.is(one.value, other.value) || builtin('node:util').isDeepStrictEqual(structuredClone(one.value), other.value)
+  } catch {
+    return false
+  }
+}
+
+/** Waits for all; where several fail, the error names every one of them, and each hint once. */
+async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
+  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it|a) .*)$(?=[\s\S]*\1)/gm, ''), { ...errors[0], cause: errors })
+  return Promise.all(promises)
+}
+
+function targetOf(entry: Entry, id: string): Target {
+  const { load, source } = entry.kind
+  // Its name in signatures and hosts.
+  const service = source.replace('secrets', 'secretsmanager')
+  // The types of Node.js and of the DOM differ in what a body is.
+  const { versionId, decrypt, file, versionStage, fetch = globalThis.fetch as never } = entry
+  const region = regionOfArn(id) ?? entry.region ?? ((process.env as Environment).AWS_REGION || (process.env as Environment).AWS_DEFAULT_REGION || '')
+  const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
+  const endpoint = entry.load ? 'load' : endpointOf(service, region)
+  const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
+  return { bring, key: file ? builtin('node:path').resolve(file) : thing, host: endpoint.replace(/.*\/\//, ''), thing }
+}
+
+/** What an entry makes of an answer. */
+function convert(entry: Entry, answer: Answer): unknown {
+  const { parse } = entry
+  const { parsed, value, missing } = answer
+  if (missing && 'default' in entry) return entry.default
+  if (!('value' in answer)) throw missing
+  if (!parse) return value
+  if (!parsed.has(parse)) {
+    const parseEach = (tree: object): unknown => frozen(Object.entries(tree).map(([name, text]) => [name, parseText(parse, text, ` for ${name}`)]))
+    parsed.set(parse, typeof value === 'string' ? parseText(parse, value) : parseEach(value as object))
+  }
+  return parsed.get(parse)
+}
+
 /** From memory where that is fresh; the last value while AWS is left alone; else from a refresh, or the last value where that fails. */
 async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answer> {
   // Seconds for which AWS is left alone after it failed to refresh a value that can still be served.
@@ -857,7 +914,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   const target = targetOf(entry, id)
   const isForced = !!reader.after || !maxAge
   const serves = (answer: Answer | undefined, seconds: number): answer is Answer => !!answer && ('value' in answer || 'default' in entry) && isYoungerThan(seconds, answer.time)
-  const isWanted = (answer: Answer | undefined): answer is Answer => answer?.order! > after || (!isForced && serves(answer, maxAge))
+  const isWanted = (answer: Answer | undefined): answer is Answer => (answer?.order as number) > after || (!isForced && serves(answer, maxAge))
   const isUsable = (answer: Answer | undefined): answer is Answer => serves(answer, maxAge + staleIfError)
   for (;;) {
     const cell = cellOf(target.key, target.thing, !reader.direct)
@@ -911,8 +968,10 @@ async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
       }
     }),
   )
-  return { answers, as: entry.as, value: entry.names ? frozen(values) : values[0]![1], dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)) }
+  return { answers, as: entry.as, value: entry.names ? frozen(values) : (values[0] as [string, unknown])[1], dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)) }
 }
+
+const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
 
 /** What `parse` throws is not passed on, not even as `cause`: JSON.parse quotes its input, and so do most parsers. */
 function parseText(parse: (text: string) => unknown, text: string, which = ''): unknown {
@@ -930,15 +989,15 @@ function parseText(parse: (text: string) => unknown, text: string, which = ''): 
   throw failure('ParseError', `parse${which} ${reason}`)
 }
 
-/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
-function dueAt({ ahead, time }: Answer, maxAge: number): number {
-  return time + maxAge * 1000 * ahead
-}
-
 /** An age below zero is that of a clock which was set back: nobody knows the true one. */
 function isYoungerThan(seconds: number, time = Infinity): boolean {
   const age = Date.now() - time
   return age >= 0 && age < 1000 * seconds
+}
+
+/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
+function dueAt({ ahead, time }: Answer, maxAge: number): number {
+  return time + maxAge * 1000 * ahead
 }
 
 /** The one that is under way, else a new one. One attempt is one ahead of time. */
@@ -956,7 +1015,7 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
         // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
         .catch((error: unknown): Loaded => ({ missing: error instanceof LambdaCacheError ? error : invalidAnswer('HTTP 200 without JSON') }))
       const { missing } = loaded as { missing?: Partial<LambdaCacheError> }
-      if (1 === attempts && missing) return undefined
+      if (attempts === 1 && missing) return undefined
       // That there is no such thing is an answer too, for those who have a default.
       if (missing?.code && !MISSING.test(missing.code)) throw missing
       return keep(loaded)
@@ -971,7 +1030,7 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
   function keep(loaded: Loaded): Answer {
     const answer: Answer = { parsed: new WeakMap(), ...sent, ...loaded, ahead: loaded.ahead ?? 0.8 + Math.random() / 5 }
     // What was abandoned and comes in late replaces nothing newer.
-    if (cell.answer?.order! > answer.order) return answer
+    if ((cell.answer?.order as number) > answer.order) return answer
     events += 1
     cell.answer = answer
     // Those fetched longest ago come first.
@@ -996,65 +1055,16 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
       }
     },
   }
-  return (cell.refresh = refresh)
+  cell.refresh = refresh
+  return refresh
 }
-
-const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
 
 function cellOf(key: unknown, thing: unknown, stays?: boolean): Cell {
   const cell: Cell = cache.get(key) ?? { key, thing }
-  if (thing !== cell.thing) throw refusal('file', 'one of its own', key)
+  if (cell.thing !== thing) throw refusal('file', 'one of its own', key)
   cache.set(key, cell)
   cell.stays ||= stays
   return cell
-}
-
-/**
- * Whether an answer is known to say the same as an earlier one: a file by its ETag, since its path says nothing of what it holds, text
- * and bytes by what they hold, and what `custom` loads if it is the same object or equal plain data.
- */
-function isSameAnswer(one: Answer, other: Answer): boolean {
-  if (one.identity) return !!one.etag && other.etag === one.etag
-  try {
-    // A clone of what is not plain, such as an object with private fields, is not equal to it, or cannot be made.
-    return Object.is(one.value, other.value) || builtin('node:util').isDeepStrictEqual(structuredClone(one.value), other.value)
-  } catch {
-    return false
-  }
-}
-
-/** Waits for all; where several fail, the error names every one of them, and each hint once. */
-async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
-  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it|a) .*)$(?=[^]*\1)/gm, ''), { ...errors[0], cause: errors })
-  return Promise.all(promises)
-}
-
-function targetOf(entry: Entry, id: string): Target {
-  const { load, source } = entry.kind
-  // Its name in signatures and hosts.
-  const service = source.replace('secrets', 'secretsmanager')
-  // The types of Node.js and of the DOM differ in what a body is.
-  const { decrypt, fetch = globalThis.fetch as never, versionStage, file, versionId } = entry
-  const region = regionOfArn(id) ?? entry.region ?? (process.env['AWS_REGION'] || process.env['AWS_DEFAULT_REGION'] || '')
-  const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
-  const endpoint = entry.load ? 'load' : endpointOf(service, region)
-  const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
-  return { bring, key: file ? builtin('node:path').resolve(file) : thing, host: endpoint.replace(/.*\/\//, ''), thing }
-}
-
-/** What an entry makes of an answer. */
-function convert(entry: Entry, answer: Answer): unknown {
-  const { parse } = entry
-  const { missing, value, parsed } = answer
-  if (missing && 'default' in entry) return entry.default
-  if (!('value' in answer)) throw missing
-  if (!parse) return value
-  if (!parsed.has(parse)) {
-    const parseEach = (tree: object): unknown => frozen(Object.entries(tree).map(([name, text]) => [name, parseText(parse, text, ` for ${name}`)]))
-    parsed.set(parse, typeof value === 'string' ? parseText(parse, value) : parseEach(value as object))
-  }
-  return parsed.get(parse)
 }
 
 // ---- Loaders ----
@@ -1068,19 +1078,10 @@ interface Batch extends Cell {
 /** Those that still take names: until the end of the tick. */
 let openBatches: Batch[] = []
 
-/** API: GetSecretValue. */
-async function loadSecret(call: Call, id: string): Promise<Loaded> {
-  const { versionStage: VersionStage, binary, versionId: VersionId } = call
-  const { SecretString, SecretBinary } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId, VersionStage })
-  if (binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
-  if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
-  return { value: SecretString!.toString() }
-}
-
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
   // A refresh ahead has one attempt, so it shares none with the others. AWS takes ten names at a time.
-  const batch: Batch = openBatches.find(({ key, names }) => names.size < 10 && call.region === key.region && call.decrypt === key.decrypt && call.fetch === key.fetch && call.attempts === key.attempts) ?? { key: call, thing: call, names: new Set() }
+  const batch: Batch = openBatches.find(({ key, names }) => names.size < 10 && call.region === key.region && call.decrypt === key.decrypt && key.fetch === call.fetch && key.attempts === call.attempts) ?? { key: call, thing: call, names: new Set() }
   openBatches.push(batch)
   const { names } = batch
   names.add(id)
@@ -1090,17 +1091,26 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   }
   let answers: Partial<Loaded> = {}
   try {
-    answers = (await refreshOf(batch, bring).wait(Infinity, call.signal))!
+    answers = (await refreshOf(batch, bring).wait(Infinity, call.signal)) as Answer
   } catch (error) {
     if (names.size < 2 || isPassing(error)) throw error
   }
   // AWS refuses all ten for one that is malformed or not allowed, and an emulator may leave the selectors out: then each is asked for alone.
   if (names.size > 1 && !(answers.value as Found | undefined)?.has(bare(id))) answers = await getParameters(call, new Set([id]))
   // All of them are as old as the answer, and are refreshed ahead together.
-  const { parsed: _, missing, value, ...common } = answers as Answer
+  const { missing, value, ...common } = answers
   const loaded = (value as Found | undefined)?.get(bare(id))
-  if (!loaded) throw missing ?? invalidAnswer('an answer without it')
-  return { ...common, ...loaded }
+  if (!loaded) throw missing ?? invalidAnswer('HTTP 200 without it')
+  return { ...common, ...loaded, parsed: new WeakMap() }
+}
+
+async function loadCustom({ load }: Call): Promise<Loaded> {
+  try {
+    return { value: await (load as () => unknown)() }
+  } catch (cause) {
+    if (cause instanceof LambdaCacheError) throw cause
+    throw failure('LoadFailed', 'LoadFailed', { cause })
+  }
 }
 
 /** By name or ARN. */
@@ -1113,7 +1123,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   // Where one is asked for, the answer is its own, with or without a selector or the rest of an ARN.
   const set = (name: string, selector: string, loaded: Loaded): unknown => found.set(bare(only.includes(bare(name)) ? only : name + selector), loaded)
   const { InvalidParameters = [], Parameters } = await callJson<ParametersAnswer>(call, 'GetParameters', { Names: [...names], WithDecryption: call.decrypt })
-  for (const { Name, ARN, Selector = '', Value } of Parameters) {
+  for (const { Value, ARN, Selector = '', Name } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     for (const name of [Name, ARN]) if (name) set(name, Selector, { value: Value.toString() })
   }
@@ -1128,13 +1138,13 @@ interface ParametersAnswer {
   readonly NextToken?: string
 }
 
-async function loadCustom({ load }: Call): Promise<Loaded> {
-  try {
-    return { value: await load!() }
-  } catch (cause) {
-    if (cause instanceof LambdaCacheError) throw cause
-    throw failure('LoadFailed', 'LoadFailed', { cause })
-  }
+/** API: GetSecretValue. */
+async function loadSecret(call: Call, id: string): Promise<Loaded> {
+  const { versionStage: VersionStage, binary, versionId: VersionId } = call
+  const { SecretString, SecretBinary } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId, VersionStage })
+  if (binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
+  if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
+  return { value: (SecretString as string).toString() }
 }
 
 interface SecretAnswer {
@@ -1147,14 +1157,14 @@ async function loadObject(call: Call, id: string, previous: Answer | undefined):
   const { binary, versionId, file } = call
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
-  const { status, headers, content } = await send<Loaded>(
+  const { content, status, headers } = await send<Loaded>(
     { ...call, bucket },
     versionId ? 'GetObjectVersion' : 'GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
     { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
     async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await builtin('node:stream/consumers').buffer(body as never)) : await builtin('node:stream/consumers').text(body as never) }),
   )
-  return 304 === status ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
+  return status === 304 ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
 }
 
 /** Where AWS said that a bucket is in another region than the one it was looked for in. */
@@ -1167,7 +1177,7 @@ function bare(name: string): string {
 
 /** What tells whether a file is still the one that was written. */
 function identify(file: string): Promise<string | undefined> {
-  return builtin('node:fs').promises.lstat(file).then((stat) => [stat.ino, stat.size, stat.mtimeMs].join(), () => undefined)
+  return builtin('node:fs').promises.lstat(file).then((stat) => [stat.ino, stat.size, stat.mtimeMs].join(), (): undefined => undefined)
 }
 
 /**
@@ -1183,12 +1193,12 @@ async function download(file: string, body: Body): Promise<Loaded> {
   const temporary = `${folder}/${prefix}${builtin('node:crypto').randomUUID()}`
   try {
     // What a process that was killed has left: Lambda keeps /tmp when it replaces one. What is this one's own, in any thread, is younger.
-    for (const name of await fs.readdir(folder).catch(() => [])) {
+    for (const name of await fs.readdir(folder).catch((): string[] => [])) {
       const path = `${folder}/${name}`
-      if (name.startsWith(prefix) && (await fs.lstat(path).catch(() => undefined))?.mtimeMs! < Date.now() - process.uptime() * 1000) await fs.rm(path).catch(() => {})
+      if (name.startsWith(prefix) && ((await fs.lstat(path).catch((): undefined => undefined))?.mtimeMs as number) < Date.now() - process.uptime() * 1000) await fs.rm(path).catch(() => {})
     }
     // Exclusive creation follows no link that somebody left there.
-    await fs.writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
+    await fs.writeFile(temporary, body, { mode: 0o600, flag: 'wx' })
     const identity = await identify(temporary)
     await fs.rename(temporary, file)
     return { value: file, identity }
@@ -1208,7 +1218,7 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
   const first = { ...call.sent }
   do {
     const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', { Path: id, Recursive: call.recursive, WithDecryption: call.decrypt, NextToken })
-    for (const { Name, Value } of page.Parameters) texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
+    for (const { Value, Name } of page.Parameters) texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
     NextToken = page.NextToken
     if (tokens.has(NextToken)) throw invalidAnswer('NextToken twice')
     if (NextToken) tokens.add(NextToken)
@@ -1236,12 +1246,17 @@ type Body = AsyncIterable<Uint8Array> | Iterable<string>
 type BodyReader<T> = (body: Body) => Promise<T>
 
 /** By error code and HTTP status. */
-const THROTTLING = /TooMany|Exceeded|Throttl|SlowDown|NotComplete|InProgress| 429$/
-const PASSING = /TooMany|Exceeded|Throttl|SlowDown|NotComplete|InProgress| 429$|Timeout|Network|EMFILE|LoadFailed| 408$| 5..$/
+const THROTTLING = /Exceeded|SlowDown|Throttl|InProgress|NotComplete|TooMany| 429$/
+const PASSING = /Exceeded|SlowDown|Throttl|InProgress|NotComplete|TooMany| 429$|Timeout|Network|EMFILE|LoadFailed| 408$| 5..$/
 
-function countRequest(sent: Sent): void {
-  sent.order = events += 1
-  sent.time = Date.now()
+function isPassing(error: unknown, kinds = PASSING): boolean {
+  const { code, status } = error as LambdaCacheError
+  return kinds.test(`${code} ${status}`)
+}
+
+/** What is looked at of an error. */
+interface Thrown extends NodeJS.ErrnoException {
+  readonly cause?: Thrown
 }
 
 /**
@@ -1252,7 +1267,7 @@ function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): La
   if (error instanceof LambdaCacheError) return error
   const texts: string[] = []
   // A chain of causes can be a loop. What has no code has a name.
-  for (let cause = error as NodeJS.ErrnoException | undefined; cause && texts.length < 9; cause = cause.cause as typeof cause) {
+  for (let cause = error as Thrown | undefined; cause && texts.length < 9; cause = cause.cause) {
     texts.push(typeof cause.code === 'string' ? cause.code : cause.name)
   }
   const all = texts.join()
@@ -1263,18 +1278,13 @@ function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): La
 }
 
 /** What goes out all at once is neither sent nor answered in time: there is room for 20 requests, first come first served. */
-let line = { waiting: [] as (() => void)[], places: 20 }
-
-function isPassing(error: unknown, kinds = PASSING): boolean {
-  const { code, status } = error as LambdaCacheError
-  return kinds.test(`${code} ${status}`)
-}
+let line = { places: 20, waiting: [] as (() => void)[] }
 
 /** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
 function refused(action: string, host: string, { content, status, headers }: Exchanged<unknown>): LambdaCacheError {
   const [, code = `Http${status}`] = /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(`${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`) ?? []
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
-  return failure(code, `${code} (HTTP ${status}) from ${host}${/^AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`, { status, ...(requestId && { requestId }) })
+  return failure(code, `${code} (HTTP ${status}) from ${host}${/AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`, { status, ...(requestId && { requestId }) })
 }
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
@@ -1302,30 +1312,37 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
       countRequest(call.sent)
       return call.fetch(url, { ...request, redirect: 'manual', signal: controller.signal })
     })
-    const { body, status, headers } = response
+    const { headers, status, body } = response
     const isWanted = status === 200 && read
 
     /** The body, piece by piece. Fails where it ends before its length. */
     async function* pieces(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
       const iterator = body[Symbol.asyncIterator]()
       let size = 0
-      for (let next; !(next = await inTime(() => iterator.next())).done; ) {
+      for (;;) {
+        const next = await inTime(() => iterator.next())
+        if (next.done) break
         size += next.value.length
-        if (!isWanted && size > MAX_ANSWER_SIZE) throw invalidAnswer('more than 8 MiB')
+        if (!isWanted && size > MAX_ANSWER_SIZE) throw invalidAnswer('over 8 MiB')
         yield next.value
       }
       // A 304 may give the length of what it does not send. Where there is a content-encoding, fetch has taken it off.
-      const length = 200 === status && !headers.get('content-encoding') && headers.get('content-length')
+      const length = status === 200 && !headers.get('content-encoding') && headers.get('content-length')
       if (length && size !== Number(length)) throw failure('NetworkError', 'cut short')
     }
 
     const whole = body ? pieces(body) : [await inTime(() => response.text())]
     const content = await (isWanted ? read(whole) : builtin('node:stream/consumers').text(whole as never))
-    return { content: content as T, status, headers }
+    return { content: content as T, headers, status }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
   }
+}
+
+function countRequest(sent: Sent): void {
+  sent.order = events += 1
+  sent.time = Date.now()
 }
 
 /** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
@@ -1342,15 +1359,15 @@ async function send<T = string>(call: Call, action: string, path: string, unsign
     const headers = sign({ ...unsigned, url, service, region, credentials: await getCredentials(call, attempt), date: new Date(Date.now() + clockOffset) })
     if (/[^ -~]/.test(Object.values(headers).join())) throw failure('RequestFailed', 'no header takes it')
     const answer = await exchange(call, url, { ...unsigned, headers }, attempt, read)
-    if (200 === answer.status || (answer.status === 304 && headers['if-none-match'])) return answer
+    if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
     const content = answer.content as string
-    const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? /Malformed<.*<Region>(.*?)</s.exec(content)?.[1]!
+    const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? (/Malformed<.*<Region>(.*?)</s.exec(content)?.[1] as string)
     if (bucket && call.region === region && bucketRegion !== region && REGION.test(bucketRegion)) {
       bucketRegions.set(bucket, bucketRegion)
       return sendOnce(attempt)
     }
     if (!clockOffset && /yet current|TooSkewed|Signature expired/.test(content)) {
-      clockOffset = Date.parse(answer.headers.get('date')!) - Date.now()
+      clockOffset = Date.parse(answer.headers.get('date') as string) - Date.now()
       if (clockOffset) return sendOnce(attempt)
     }
     throw refused(`${service}:${action}`, host, answer)
@@ -1385,6 +1402,12 @@ async function callJson<T>(call: Call, action: string, input: object): Promise<T
 
 // ---- Fetch over node:https ----
 
+/** Node throws away what has come of an aborted response and has not been read, and then it may end as if that had been all. */
+async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+  yield* body
+  signal.throwIfAborted()
+}
+
 /** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
 async function decoded(response: IncomingMessage): Promise<Readable> {
   const encoding = response.headers['content-encoding']
@@ -1395,13 +1418,15 @@ async function decoded(response: IncomingMessage): Promise<Readable> {
   if (first) response.unshift(first)
   const decoders = encoding.toLowerCase().split(/\s*,\s*/).reverse().map((name, index) => {
     // Some leave out the header of zlib's format, whose first byte ends in 8.
-    const deflate = !index && (first?.[0]! & 15) !== 8 ? 'InflateRaw' : 'Inflate'
-    const known: Record<string, string> = { 'x-gzip': 'Gunzip', br: 'BrotliDecompress', zstd: 'ZstdDecompress', gzip: 'Gunzip', deflate }
+    const deflate = !index && ((first?.[0] as number) & 15) !== 8 ? 'InflateRaw' : 'Inflate'
+    const known: Record<string, string> = { 'x-gzip': 'Gunzip', gzip: 'Gunzip', br: 'BrotliDecompress', zstd: 'ZstdDecompress', deflate }
     // To flush at the end, and not to finish, takes what ends too early as far as it goes.
     return zlib[`create${known[name]}`]?.({ finishFlush: 1 })
   })
   return decoders.includes(undefined) ? response : builtin('node:stream').pipeline([response, ...decoders] as never, () => {}) as unknown as Readable
 }
+
+type Decoder = (options: { finishFlush: number }) => Transform
 
 /**
  * The part of `fetch` that is used here, over `node:https`, which loads faster than what Node's own takes.
@@ -1411,19 +1436,19 @@ async function decoded(response: IncomingMessage): Promise<Readable> {
  * export const handler = withCache(async (event: Order, context) => charge(event, context.api_key), { secrets: ['/prod/api_key'], fetch: httpsFetch })
  */
 export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promise<FetchResponse & { json(): Promise<unknown> }> {
-  const http = builtin(/^https/.test(url) ? 'node:https' : 'node:http') as typeof import('node:http')
+  const http = builtin(url.startsWith('https') ? 'node:https' : 'node:http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const call = http.request(url, init).on('response', resolve)
     call.on('error', (error) => {
       // Where one connection died while Lambda had the process frozen, the others did too: the next attempt makes a new one.
-      if (call.reusedSocket) for (const socket of Object.values(http.globalAgent.freeSockets).flat()) socket!.destroy()
+      if (call.reusedSocket) for (const socket of Object.values(http.globalAgent.freeSockets).flat()) socket?.destroy()
       reject(error)
     }).on('close', () => reject(Error('closed'))).end(init.body)
   })
   const body = untilAborted(await decoded(response), init.signal)
   const text = (): Promise<string> => builtin('node:stream/consumers').text(body)
   return {
-    status: response.statusCode!,
+    status: response.statusCode as number,
     headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
     body,
     text,
@@ -1431,23 +1456,13 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
   }
 }
 
-type Decoder = (options: { finishFlush: number }) => Transform
-
-/** Node throws away what has come of an aborted response and has not been read, and then it may end as if that had been all. */
-async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
-  yield* body
-  signal.throwIfAborted()
-}
-
 // ---- Signature Version 4 ----
 // AWS's page: "Create a signed AWS API request" in the IAM User Guide.
 
-function hmac(key: Buffer | string, text: string): Buffer {
-  return builtin('node:crypto').createHmac('sha256', key).update(text).digest()
-}
+type SignedHeaders = Record<string, string> & { authorization?: string; host?: string }
 
-function sha256(data: string | Uint8Array): string {
-  return builtin('node:crypto').createHash('sha256').update(data).digest('hex')
+function encodePath(path: string): string {
+  return path.split('/').map(encode).join('/')
 }
 
 /** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
@@ -1456,8 +1471,12 @@ function encode(text: string): string {
   return (/\p{Cs}/u.test(text) ? text : encodeURIComponent(text)).replace(/[!'()*]/g, (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`)
 }
 
-function encodePath(path: string): string {
-  return path.split('/').map(encode).join('/')
+function hmac(key: Buffer | string, text: string): Buffer {
+  return builtin('node:crypto').createHmac('sha256', key).update(text).digest()
+}
+
+function sha256(data: string | Uint8Array): string {
+  return builtin('node:crypto').createHash('sha256').update(data).digest('hex')
 }
 
 /**
@@ -1468,9 +1487,9 @@ function encodePath(path: string): string {
  * @example
  * const headers = sign({ method: 'GET', url, service: 's3', region: 'eu-west-1', credentials, date: new Date() })
  */
-export function sign({ credentials, date, body = '', url, headers, service, region, method }: SignRequest): Record<string, string> {
+export function sign({ credentials, date, method, url, headers, service, region, body = '' }: SignRequest): Record<string, string> {
   if (!(Number(date) >= 0)) throw refusal('date', 'a valid Date', String(date))
-  const { pathname, searchParams, host } = new URL(url)
+  const { pathname, host, searchParams } = new URL(url)
   const timestamp = date.toISOString().replace(/-|:|\.\d+/g, '')
   const given = {
     ...headers,
@@ -1480,9 +1499,9 @@ export function sign({ credentials, date, body = '', url, headers, service, regi
     // S3 wants it even where the body is empty.
     ...(service === 's3' && { 'x-amz-content-sha256': sha256(body) }),
   }
-  const signed = Object.fromEntries(Object.entries(given).map(([name, value]) => [name.toLowerCase(), value.trim().replace(/\s+/g, ' ')]))
+  const signed: SignedHeaders = Object.fromEntries(Object.entries(given).map(([name, value]) => [name.toLowerCase(), value.trim().replace(/\s+/g, ' ')]))
   // That of an earlier signature. This one takes its place.
-  delete signed['authorization']
+  delete signed.authorization
   const names = Object.keys(signed).sort()
   const signedHeaders = names.join(';')
   // S3 takes the path as it is sent; the other services normalise it and encode it a second time.
@@ -1494,8 +1513,8 @@ export function sign({ credentials, date, body = '', url, headers, service, regi
   const scope = [timestamp.slice(0, 8), region, service, 'aws4_request']
   const stringToSign = ['AWS4-HMAC-SHA256', timestamp, scope.join('/'), sha256(canonicalRequest)].join('\n')
   const signingKey = scope.reduce<Buffer | string>(hmac, `AWS4${credentials.secretAccessKey}`)
-  delete signed['host']
-  signed['authorization'] = `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}, SignedHeaders=${signedHeaders}, Signature=${hmac(signingKey, stringToSign).toString('hex')}`
+  delete signed.host
+  signed.authorization = `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}, SignedHeaders=${signedHeaders}, Signature=${hmac(signingKey, stringToSign).toString('hex')}`
   return signed
 }
 
@@ -1513,10 +1532,10 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   }
   const cell = cellOf(url, url, true)
   const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
-  if (expires - Date.now() > 60_000 * 5) return value as Credentials
+  if (expires - Date.now() > 5 * 60_000) return value as Credentials
   try {
     const refresh = refreshOf(cell, (how) => loadCredentials({ ...call, ...how }, url, attempt))
-    return (await refresh.wait(Infinity, call.signal))!.value as Credentials
+    return ((await refresh.wait(Infinity, call.signal)) as Answer).value as Credentials
   } catch (error) {
     if (expires > Date.now()) return value as Credentials
     const own = error as LambdaCacheError
@@ -1530,8 +1549,8 @@ async function loadCredentials(call: Call, url: string, attempt: number): Promis
   const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
   const { content, status } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
   if (200 !== status) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
-  const { SecretAccessKey: secretAccessKey, AccessKeyId: accessKeyId, Token: sessionToken, Expiration } = JSON.parse(content)
-  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'an answer without AccessKeyId')
+  const { AccessKeyId: accessKeyId, Expiration, Token: sessionToken, SecretAccessKey: secretAccessKey } = JSON.parse(content)
+  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'HTTP 200 without AccessKeyId')
   return { value: { secretAccessKey, sessionToken, accessKeyId }, expires: Date.parse(Expiration) }
 }
 
@@ -1542,28 +1561,28 @@ const REGION = /^(?!fips-)[a-z]+(-[a-z]+)+-\d+$/
 
 /** The DNS suffixes of the partitions, by what the names of their regions have in them. */
 const DNS_SUFFIXES: Record<string, string> = {
-  cn: 'amazonaws.com.cn',
-  isoe: 'cloud.adc-e.uk',
-  isob: 'sc2s.sgov.gov',
-  iso: 'c2s.ic.gov',
-  isof: 'csp.hci.ic.gov',
   eusc: 'amazonaws.eu',
+  iso: 'c2s.ic.gov',
+  isob: 'sc2s.sgov.gov',
+  isof: 'csp.hci.ic.gov',
+  isoe: 'cloud.adc-e.uk',
+  cn: 'amazonaws.com.cn',
 }
 
 function isOn(variable: string): boolean {
-  return /^true$/i.test(process.env[variable]!)
+  return /^true$/i.test(process.env[variable] as string)
 }
 
 /** Without a slash at its end; for S3 with the bucket. */
 function endpointOf(service: string, region: string, bucket = ''): string {
-  const custom = !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') && (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] || process.env['AWS_ENDPOINT_URL'])
+  const custom = !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') && (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] || (process.env as Environment).AWS_ENDPOINT_URL)
   const fips = isOn('AWS_USE_FIPS_ENDPOINT')
   const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
-  const suffix = DNS_SUFFIXES[/^cn|^eusc|iso\w?/.exec(region)?.[0]!]
+  const suffix = DNS_SUFFIXES[/^cn|^eusc|iso\w?/.exec(region)?.[0] as string]
   if (!region) throw failure('NoRegion', 'set AWS_REGION, or region')
   if (!custom && !REGION.test(region)) throw refusal('region', 'one like eu-west-1', region)
   if (((custom || suffix) && (fips || dualStack)) || (custom && !(/^https?:\/\/[^\s@?#]+$/.test(custom) && URL.canParse(custom)))) {
-    throw failure('InvalidEndpoint', `AWS_ENDPOINT_URL is no URL, or FIPS or dual-stack is on: ${region}`)
+    throw failure('InvalidEndpoint', `no URL in AWS_ENDPOINT_URL, or FIPS or dual-stack: ${region}`)
   }
   if (custom) return new URL(custom).href.replace(/\/*$/, bucket && `/${bucket}`)
   // The plain name of SSM is the FIPS one in GovCloud; that of Secrets Manager has IPv6.

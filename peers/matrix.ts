@@ -161,9 +161,12 @@ function compilerChecks(): Check[] {
       ...compilerCheck(compiler, "the types, beside the DOM's", SOURCES, { ...strictest, lib: ['es2022', 'dom'] }),
       ...(limitation && { limitation }),
     }
+    const old = ['es2020', 'es2019'].map((target) => compilerCheck(compiler, `the types of the library, nodenext and ${target}`, SOURCES.slice(0, 1), { ...strictest, target, lib: [target] }))
+    const nullable = { strictNullChecks: false, exactOptionalPropertyTypes: false }
+    const lax = compilerCheck(compiler, 'the types of the library, strict but for null', SOURCES.slice(0, 1), { ...strictest, ...nullable })
     // Every export of the library says its type. What is inferred from it cannot.
     const alone = compilerCheck(compiler, 'isolated declarations', SOURCES.slice(0, 1), { ...strictest, isolatedDeclarations: true })
-    return [...around, withDom, ...(Number(compiler.version) < 5.5 ? [] : [alone])]
+    return [...around, withDom, ...old, lax, ...(Number(compiler.version) < 5.5 ? [] : [alone])]
   })
 }
 
