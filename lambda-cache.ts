@@ -1306,7 +1306,6 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
 
   // Nothing begins for a reader that has given up.
   if (signal.aborted) throw unanswered(host)
-  signal.addEventListener('abort', () => controller.abort(), { signal: controller.signal })
   try {
     const response = await inTime(() => {
       countRequest(call.sent)
