@@ -2428,6 +2428,20 @@ describe('httpsFetch', () => {
   })()
   const TLS = { skip: !hasOpenssl && 'no openssl here' }
 
+  test('loses nothing to an agent that listens to the data of every response', async () => {
+    const http = process.getBuiltinModule('node:http')
+    const { request } = http
+    const heard: Buffer[] = []
+    mock.method(http, 'request', (...given: Parameters<typeof request>) => request(...given).on('response', (response) => response.on('data', (chunk: Buffer) => void heard.push(chunk))))
+    for (const [headers, content] of [[{ 'content-length': 4 }, Buffer.from('text')], [{}, Buffer.from('text')], [{ 'content-encoding': 'gzip' }, gzipSync('text')]] as const) {
+      process.env['AWS_ENDPOINT_URL'] = await serve((_, response) => response.writeHead(200, headers).end(content))
+      heard.length = 0
+      clearCache()
+      assert.equal(await getObject('s3://bucket/key', { parse: text, fetch: httpsFetch }), 'text')
+      assert.deepEqual(Buffer.concat(heard), content)
+    }
+  })
+
   describeOverBoth('as fetch does', () => {
     const send = (url: string, init: Partial<Parameters<Fetch>[1]> = {}) =>
       TRANSPORTS[transport](url, { method: 'GET', headers: {}, redirect: 'manual', signal: new AbortController().signal, ...init })

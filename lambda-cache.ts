@@ -1408,21 +1408,24 @@ async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSigna
 }
 
 /** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
-async function decoded(response: IncomingMessage): Promise<Readable> {
+async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
   const encoding = response.headers['content-encoding']
   if (!encoding) return response
   const zlib = builtin('node:zlib') as unknown as Readonly<Record<string, Decoder | undefined>>
-  await new Promise((resolve) => response.once('readable', resolve).once('close', resolve))
-  const first = response.read(1) as Buffer | null
-  if (first) response.unshift(first)
+  const pieces = response[Symbol.asyncIterator]() as AsyncIterableIterator<Buffer>
+  const { value: first = '' } = await pieces.next()
+  async function* whole(): AsyncGenerator<Buffer> {
+    yield first
+    yield* pieces
+  }
   const decoders = encoding.toLowerCase().split(/\s*,\s*/).reverse().map((name, index) => {
     // Some leave out the header of zlib's format, whose first byte ends in 8.
-    const deflate = !index && ((first?.[0] as number) & 15) !== 8 ? 'InflateRaw' : 'Inflate'
+    const deflate = !index && ((first[0] as number) & 15) !== 8 ? 'InflateRaw' : 'Inflate'
     const known: Record<string, string> = { 'x-gzip': 'Gunzip', gzip: 'Gunzip', br: 'BrotliDecompress', zstd: 'ZstdDecompress', deflate }
     // To flush at the end, and not to finish, takes what ends too early as far as it goes.
     return zlib[`create${known[name]}`]?.({ finishFlush: 1 })
   })
-  return decoders.includes(undefined) ? response : builtin('node:stream').pipeline([response, ...decoders] as never, () => {}) as unknown as Readable
+  return decoders.includes(undefined) ? whole() : (builtin('node:stream').pipeline([whole(), ...decoders] as never, () => {}) as unknown as Readable)
 }
 
 type Decoder = (options: { finishFlush: number }) => Transform
@@ -1437,7 +1440,7 @@ type Decoder = (options: { finishFlush: number }) => Transform
 export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promise<FetchResponse & { json(): Promise<unknown> }> {
   const http = builtin(url.startsWith('https') ? 'node:https' : 'node:http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const call = http.request(url, init).on('response', resolve)
+    const call = http.request(url, init).on('response', (response) => resolve(response.pause()))
     call.on('error', (error) => {
       // Where one connection died while Lambda had the process frozen, the others did too: the next attempt makes a new one.
       if (call.reusedSocket) for (const socket of Object.values(http.globalAgent.freeSockets).flat()) socket?.destroy()
