@@ -1412,9 +1412,9 @@ async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Ar
   const encoding = response.headers['content-encoding']
   if (!encoding) return response
   const zlib = builtin('node:zlib') as unknown as Readonly<Record<string, Decoder | undefined>>
-  const pieces = response[Symbol.asyncIterator]() as AsyncIterableIterator<Buffer>
-  const { value: first = '' } = await pieces.next()
-  async function* whole(): AsyncGenerator<Buffer> {
+  const pieces = response[Symbol.asyncIterator]() as AsyncGenerator<Uint8Array, void, undefined>
+  const { value: first = new Uint8Array() } = await pieces.next()
+  async function* whole(): AsyncGenerator<Uint8Array, void, undefined> {
     yield first
     yield* pieces
   }

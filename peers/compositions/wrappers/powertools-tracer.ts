@@ -1,10 +1,10 @@
 import { Tracer } from '@aws-lambda-powertools/tracer'
 import AWSXRay from 'aws-xray-sdk-core'
+import { inSegment, segments } from '../segment.js'
 import { type Compose, optionsWith, use } from '../wrapper.js'
 
 // Outside of Lambda it traces nothing.
 Object.assign(process.env, { AWS_XRAY_CONTEXT_MISSING: 'IGNORE_ERROR', AWS_EXECUTION_ENV: 'AWS_Lambda_nodejs24.x' })
-const sent: string[] = []
 const tracer = new Tracer({ serviceName: 'orders', enabled: true })
 AWSXRay.capturePromise()
 
@@ -18,20 +18,7 @@ export const compose: Compose = ({ withCache }, fetch) => {
     return answer
   }, optionsWith(fetch))
   return {
-    invoke: (context) => {
-      const segment = new AWSXRay.Segment('function')
-      return AWSXRay.getNamespace().runAndReturn(async () => {
-        AWSXRay.setSegment(segment)
-        try {
-          return await handler({}, context)
-        } catch (error) {
-          tracer.addErrorAsMetadata(error as Error)
-          throw error
-        } finally {
-          sent.push(segment.toString())
-        }
-      })
-    },
-    emitted: () => sent.join('\n'),
+    invoke: (context) => inSegment(() => handler({}, context), (error) => tracer.addErrorAsMetadata(error)),
+    emitted: () => segments.join('\n'),
   }
 }
