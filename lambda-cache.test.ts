@@ -672,6 +672,22 @@ describe('errors', () => {
     await failure(S3.read({ fetch: s3.fetch }), { code: 'AccessDenied', source: 's3', id: 's3://bucket/app/value', status: 403, requestId: 'request-2' })
   })
 
+  test('say what the answer of a mocked fetch lacks, and not that the network failed', async () => {
+    const headers = new Headers()
+    const LACKING: readonly [lacks: string, answer: object][] = [
+      ['no headers from fetch', { ok: true, status: 200, json: async () => ({}) }],
+      ['no headers from fetch', { status: 200, text: async () => '{}' }],
+      ['no body from fetch', { ok: true, status: 200, headers, json: async () => ({}) }],
+      ['no body from fetch', { status: 200, headers, body: undefined }],
+    ]
+    for (const [lacks, answer] of LACKING) {
+      const fetch = mock.fn(async () => answer as FetchResponse)
+      await failure(getParameter('/a', { fetch }), { code: 'InvalidAnswer', source: 'ssm', id: '/a' }, lacks)
+      assert.equal(fetch.mock.callCount(), 1)
+    }
+    assert.equal(await getParameter('/a', { fetch: async () => ({ status: 200, headers, body: null, text: async () => JSON.stringify({ Parameters: [{ Name: '/a', Value: 'value' }] }) }) }), 'value')
+  })
+
   test('are of a class with a name that survives a minifier', () => {
     const error = new LambdaCacheError('message', { code: 'Code', id: 'id', cause: 'cause' })
     assert.ok(error instanceof Error)

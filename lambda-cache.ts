@@ -410,7 +410,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
       }
       return streams ? (handler as Callable)(event, second, context, ...rest) : (handler as Callable)(event, context, ...rest)
     }
-    if (options.refreshOn || !latest?.isCurrent()) return invoke(context, run, !streams)
+    if (options.refreshOn || !latest?.isFresh()) return invoke(context, run, !streams)
     // Nothing to wait for: an async function would cost as much again as all else here.
     try {
       return Promise.resolve(run(latest))
@@ -425,7 +425,7 @@ export function withCache<E, R, const O extends Options & NothingElse<O>, C exte
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
     const reader: Reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
     try {
-      if (!latest?.isCurrent()) latest = await read(entries, reader)
+      if (!latest?.isFresh()) latest = await read(entries, reader)
       const given = latest
       // A handler that computes at once would keep what is refreshed ahead from going out.
       if (ahead.length > 0) await inputTaken()
@@ -493,7 +493,7 @@ interface Reading {
   readonly answers: readonly Answer[]
   readonly properties: PropertyDescriptorMap
   /** Whether nothing has come since, and no value has expired or may be refreshed ahead. */
-  isCurrent(): boolean
+  isFresh(): boolean
 }
 
 async function read(entries: readonly Entry[], reader: Reader): Promise<Reading> {
@@ -504,10 +504,10 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
   return {
     answers: outcomes.flatMap((outcome) => outcome.answers),
     properties: Object.fromEntries(outcomes.map(({ as, value }) => [as, { get: Object.assign(() => value, { entries }), configurable: true }])),
-    isCurrent() {
+    isFresh() {
       const now = Date.now()
       // A clock that was set back shows a time before all of this.
-      return event === events && now >= since && now < until
+      return events === event && now >= since && now < until
     },
   }
 }
@@ -527,22 +527,14 @@ async function readOne(kind: SourceKind, { staleIfError, fetch, ...own }: EveryO
   return (await readEntry(toEntry(kind, { ...own, as: kind.source }, defaults), { direct: true })).value
 }
 
-/** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
-export function clearCache(): void {
-  events += 1
-  cache.clear()
-  bucketRegions.clear()
-  line = { places: 20, waiting: [] }
-}
-
 /**
- * One secret of Secrets Manager, by name or ARN.
+ * One S3 object: the path of the file it was downloaded to, or with `parse` or `binary` its content.
  *
  * @example
- * const password = await getSecret('/prod/db/password', { maxAge: 0 }) // it has just been rotated
+ * const model = await readFile(await getObject('s3://bucket/model.bin', { maxAge: 3600 }))
  */
-export function getSecret<const O extends Direct<SecretEntry>>(id: string, options?: O): Promise<SecretValue<O>> {
-  return readOne(SECRETS, { ...options, id }) as Promise<SecretValue<O>>
+export function getObject<const O extends Direct<ObjectEntry>>(uri: string, options?: O): Promise<ObjectValue<O>> {
+  return readOne(S3, { ...options, uri }) as Promise<ObjectValue<O>>
 }
 
 /**
@@ -556,6 +548,16 @@ export function getParametersByPath<const O extends Direct<ParameterTreeEntry>>(
 }
 
 /**
+ * One secret of Secrets Manager, by name or ARN.
+ *
+ * @example
+ * const password = await getSecret('/prod/db/password', { maxAge: 0 }) // it has just been rotated
+ */
+export function getSecret<const O extends Direct<SecretEntry>>(id: string, options?: O): Promise<SecretValue<O>> {
+  return readOne(SECRETS, { ...options, id }) as Promise<SecretValue<O>>
+}
+
+/**
  * One SSM parameter, from the cache that `withCache` uses. `{ maxAge: 0 }` forces a refresh, which every reader then sees.
  *
  * @example
@@ -565,14 +567,12 @@ export function getParameter<const O extends Direct<ParameterEntry>>(name: strin
   return readOne(SSM, { ...options, name }) as Promise<ParameterValue<O>>
 }
 
-/**
- * One S3 object: the path of the file it was downloaded to, or with `parse` or `binary` its content.
- *
- * @example
- * const model = await readFile(await getObject('s3://bucket/model.bin', { maxAge: 3600 }))
- */
-export function getObject<const O extends Direct<ObjectEntry>>(uri: string, options?: O): Promise<ObjectValue<O>> {
-  return readOne(S3, { ...options, uri }) as Promise<ObjectValue<O>>
+/** Forgets everything: values, regions of buckets, credentials of the container endpoint. For tests. */
+export function clearCache(): void {
+  events += 1
+  cache.clear()
+  bucketRegions.clear()
+  line = { places: 20, waiting: [] }
 }
 
 /**
@@ -634,56 +634,34 @@ type OptionTypes = Readonly<Record<string, string>>
 const SSM: SourceKind = {
   source: 'ssm',
   option: 'name',
-  types: { maxAge: NUMBER, as: TEXT, decrypt: BOOLEAN, recursive: BOOLEAN, list: BOOLEAN, parse: FUNCTION, path: TEXT, names: ARRAY, region: TEXT, name: TEXT, default: ANYTHING },
+  types: { names: ARRAY, path: TEXT, decrypt: BOOLEAN, recursive: BOOLEAN, list: BOOLEAN, region: TEXT, parse: FUNCTION, as: TEXT, name: TEXT, default: ANYTHING, maxAge: NUMBER },
   load: loadParameters,
 }
 
 const SECRETS: SourceKind = {
   source: 'secrets',
   option: 'id',
-  types: { region: TEXT, binary: BOOLEAN, parse: FUNCTION, versionId: TEXT, id: TEXT, versionStage: TEXT, default: ANYTHING, maxAge: NUMBER, as: TEXT },
+  types: { maxAge: NUMBER, id: TEXT, parse: FUNCTION, versionId: TEXT, binary: BOOLEAN, region: TEXT, versionStage: TEXT, default: ANYTHING, as: TEXT },
   load: loadSecret,
 }
 
 const S3: SourceKind = {
   source: 's3',
   option: 'uri',
-  types: { region: TEXT, uri: TEXT, binary: BOOLEAN, parse: FUNCTION, versionId: TEXT, file: TEXT, default: ANYTHING, maxAge: NUMBER, as: TEXT },
+  types: { maxAge: NUMBER, region: TEXT, uri: TEXT, parse: FUNCTION, versionId: TEXT, binary: BOOLEAN, file: TEXT, default: ANYTHING, as: TEXT },
   load: loadObject,
 }
 
-const CUSTOM: SourceKind = { source: 'custom', option: 'as', types: { maxAge: NUMBER, as: TEXT, load: FUNCTION }, load: loadCustom }
+const CUSTOM: SourceKind = { source: 'custom', option: 'as', types: { maxAge: NUMBER, load: FUNCTION, as: TEXT }, load: loadCustom }
 
-const FOR_ALL: OptionTypes = { maxAge: NUMBER, custom: ARRAY, fetch: FUNCTION, secrets: ARRAY, refreshOn: FUNCTION, ssm: ARRAY, s3: ARRAY, region: TEXT, staleIfError: NUMBER }
+const FOR_ALL: OptionTypes = { refreshOn: FUNCTION, fetch: FUNCTION, maxAge: NUMBER, region: TEXT, custom: ARRAY, secrets: ARRAY, ssm: ARRAY, s3: ARRAY, staleIfError: NUMBER }
 
 /** Names of Lambda's own context, and names that mean something to JavaScript besides those that every object has. */
 const RESERVED_NAMES =
-  /^(prototype|callbackWaitsForEmptyEventLoop|toJSON|xRayTraceId|logGroupName|then|functionName|tenantId|w3c|invokedFunctionArn|functionVersion|memoryLimitInMB|getRemainingTimeInMillis|fail|done|awsRequestId|succeed|logStreamName|clientContext|identity)$/
+  /^(prototype|clientContext|logGroupName|identity|xRayTraceId|awsRequestId|toJSON|tenantId|functionVersion|then|logStreamName|invokedFunctionArn|getRemainingTimeInMillis|done|memoryLimitInMB|fail|succeed|functionName|w3c|callbackWaitsForEmptyEventLoop)$/
 
 /** ARNs, directory buckets and Outposts aliases are left out: they have endpoints and signatures of their own. */
 const S3_URI = /^s3:\/\/(?![^/]*--(?:xa?|op)-s3\/)([\w.-]{3,255})\/(.+)$/s
-
-/** @returns the options that are given, every one of them known and of the right type */
-function checked<T extends object>(given: T, types: OptionTypes): T {
-  const options = Object.entries(given).filter(([option, value]) => undefined !== value || option === 'default')
-  for (const [option, value] of options) {
-    // Of an option that is misspelt nobody knows whether its value is a secret.
-    if (!Object.keys(types).includes(option)) throw refusal(option, 'no such option', typeof value)
-    check(option, types[option] as string, value)
-  }
-  return Object.fromEntries(options) as T
-}
-
-/** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
-function lastSegment(kind: SourceKind, given: string, region: string | undefined): readonly [segment: string, id: string] {
-  check(kind.option, TEXT, given)
-  // AWS does it too.
-  const id = kind === SSM ? given.trim() : given
-  const ofArn = regionOfArn(id)
-  if (region && (ofArn ?? region) !== region) throw refusal('region', `${ofArn} of the ARN`, region)
-  if (kind === S3 && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
-  return [id.replace(kind === S3 ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
-}
 
 function toEntry(kind: SourceKind, given: EveryOption | string, defaults: Defaults): Entry {
   const own: EveryOption = typeof given === 'string' ? { [kind.option]: given } : given
@@ -730,19 +708,41 @@ function regionOfArn(id: string): string | undefined {
   return /^arn:.*?:.*?:(.*?):/.exec(id)?.[1]
 }
 
-function split(list: string): readonly string[] {
-  return Object.freeze(list.split(','))
+/** `/prod/app/var:3` is `var`. A secret's ARN has none: it ends in random characters. An ARN names its region itself. */
+function lastSegment(kind: SourceKind, given: string, region: string | undefined): readonly [segment: string, id: string] {
+  check(kind.option, TEXT, given)
+  // AWS does it too.
+  const id = kind === SSM ? given.trim() : given
+  const ofArn = regionOfArn(id)
+  if (region && (ofArn ?? region) !== region) throw refusal('region', `${ofArn} of the ARN`, region)
+  if (kind === S3 && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
+  return [id.replace(kind === S3 ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
 }
 
-function refusal(option: string, expected: string, given: unknown): LambdaCacheError {
-  const shown = Object(given) === given ? typeOf(given) : builtin('node:util').inspect(given)
-  return failure('InvalidOptions', `${option}: expected ${expected}, got ${shown}`)
+function split(list: string): readonly string[] {
+  return Object.freeze(list.split(','))
 }
 
 function check(option: string, expected: string, value: unknown): void {
   const type = typeOf(value)
   const isInRange = type === 'number' ? (value as number) >= 0 : (value ?? '') !== ''
   if (expected && !(expected.includes(type) && isInRange)) throw refusal(option, expected, value)
+}
+
+/** @returns the options that are given, every one of them known and of the right type */
+function checked<T extends object>(given: T, types: OptionTypes): T {
+  const options = Object.entries(given).filter(([option, value]) => undefined !== value || option === 'default')
+  for (const [option, value] of options) {
+    // Of an option that is misspelt nobody knows whether its value is a secret.
+    if (!Object.keys(types).includes(option)) throw refusal(option, 'no such option', typeof value)
+    check(option, types[option] as string, value)
+  }
+  return Object.fromEntries(options) as T
+}
+
+function refusal(option: string, expected: string, given: unknown): LambdaCacheError {
+  const shown = Object(given) === given ? typeOf(given) : builtin('node:util').inspect(given)
+  return failure('InvalidOptions', `${option}: expected ${expected}, got ${shown}`)
 }
 
 // ---- Cache ----
@@ -839,68 +839,6 @@ interface Call extends Entry {
 
 type Loader = (call: Call, id: string, previous: Answer | undefined) => Promise<Loaded>
 
-/** Object.fromEntries defines properties: one named __proto__ is one like any other. */
-function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Readonly<Record<string, T>> {
-  return Object.freeze(Object.fromEntries(entries))
-}
-
-/** What a read of one thing needs: where its answer is kept, and how it is brought. */
-interface Target {
-  readonly key: unknown
-  readonly thing: unknown
-  /** Named where there is no answer from it. */
-  readonly host: string
-  bring(how: Pick<Call, 'attempts' | 'signal' | 'sent'>, previous: Answer | undefined): Promise<Loaded>
-}
-
-/**
- * Whether an answer is known to say the same as an earlier one: a file by its ETag, since its path says nothing of what it holds, text
- * and bytes by what they hold, and what `custom` loads if it is the same object or equal plain data.
- */
-function isSameAnswer(one: Answer, other: Answer): boolean {
-  if (one.identity) return !!one.etag && other.etag === one.etag
-  try {
-    // A clone of what is not plain, such as an object with private fields, is not equal to it, or cannot be made.
-    return Object.is(one.value, other.value) || builtin('node:util').isDeepStrictEqual(structuredClone(one.value), other.value)
-  } catch {
-    return false
-  }
-}
-
-/** Waits for all; where several fail, the error names every one of them, and each hint once. */
-async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
-  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it|a) .*)$(?=[\s\S]*\1)/gm, ''), { ...errors[0], cause: errors })
-  return Promise.all(promises)
-}
-
-function targetOf(entry: Entry, id: string): Target {
-  const { load, source } = entry.kind
-  // Its name in signatures and hosts.
-  const service = source.replace('secrets', 'secretsmanager')
-  // The types of Node.js and of the DOM differ in what a body is.
-  const { versionId, decrypt, file, versionStage, fetch = globalThis.fetch as never } = entry
-  const region = regionOfArn(id) ?? entry.region ?? ((process.env as Environment).AWS_REGION || (process.env as Environment).AWS_DEFAULT_REGION || '')
-  const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
-  const endpoint = entry.load ? 'load' : endpointOf(service, region)
-  const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
-  return { bring, key: file ? builtin('node:path').resolve(file) : thing, host: endpoint.replace(/.*\/\//, ''), thing }
-}
-
-/** What an entry makes of an answer. */
-function convert(entry: Entry, answer: Answer): unknown {
-  const { parse } = entry
-  const { parsed, value, missing } = answer
-  if (missing && 'default' in entry) return entry.default
-  if (!('value' in answer)) throw missing
-  if (!parse) return value
-  if (!parsed.has(parse)) {
-    const parseEach = (tree: object): unknown => frozen(Object.entries(tree).map(([name, text]) => [name, parseText(parse, text, ` for ${name}`)]))
-    parsed.set(parse, typeof value === 'string' ? parseText(parse, value) : parseEach(value as object))
-  }
-  return parsed.get(parse)
-}
-
 /** From memory where that is fresh; the last value while AWS is left alone; else from a refresh, or the last value where that fails. */
 async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answer> {
   // Seconds for which AWS is left alone after it failed to refresh a value that can still be served.
@@ -953,6 +891,15 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   }
 }
 
+/** What a read of one thing needs: where its answer is kept, and how it is brought. */
+interface Target {
+  readonly key: unknown
+  readonly thing: unknown
+  /** Named where there is no answer from it. */
+  readonly host: string
+  bring(how: Pick<Call, 'attempts' | 'signal' | 'sent'>, previous: Answer | undefined): Promise<Loaded>
+}
+
 async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
   const values: [name: string, value: unknown][] = []
   const answers = await all(
@@ -971,22 +918,29 @@ async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
   return { answers, as: entry.as, value: entry.names ? frozen(values) : (values[0] as [string, unknown])[1], dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)) }
 }
 
-const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
+/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
+function dueAt({ ahead, time }: Answer, maxAge: number): number {
+  return time + maxAge * 1000 * ahead
+}
 
-/** What `parse` throws is not passed on, not even as `cause`: JSON.parse quotes its input, and so do most parsers. */
-function parseText(parse: (text: string) => unknown, text: string, which = ''): unknown {
-  let reason = 'failed'
-  try {
-    const value = parse(text)
-    if (!(value instanceof Promise)) return value
-    value.catch(() => {})
-    reason = 'returned a promise: use custom'
-  } catch (error) {
-    const { name } = Object(error) as Error
-    // A name such as SyntaxError, unless it may come from the text.
-    if (/^\w{3,40}$/.test(name) && !text.includes(name)) reason = `failed with ${name}`
-  }
-  throw failure('ParseError', `parse${which} ${reason}`)
+function targetOf(entry: Entry, id: string): Target {
+  const { load, source } = entry.kind
+  // Its name in signatures and hosts.
+  const service = source.replace('secrets', 'secretsmanager')
+  // The types of Node.js and of the DOM differ in what a body is.
+  const { decrypt, fetch = globalThis.fetch as never, file, versionId, versionStage } = entry
+  const region = regionOfArn(id) ?? entry.region ?? ((process.env as Environment).AWS_REGION || (process.env as Environment).AWS_DEFAULT_REGION || '')
+  const bring: Target['bring'] = (how, previous) => load({ ...entry, ...how, service, region, fetch }, id, previous)
+  const endpoint = entry.load ? 'load' : endpointOf(service, region)
+  const thing = entry.load ?? JSON.stringify([endpoint, service, !file && region, id, entry.path, entry.recursive, decrypt, versionId, versionStage, !!entry.binary])
+  return { bring, key: file ? builtin('node:path').resolve(file) : thing, host: endpoint.replace(/.*\/\//, ''), thing }
+}
+
+/** Waits for all; where several fail, the error names every one of them, and each hint once. */
+async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  const errors = (await Promise.allSettled(promises)).flatMap((result) => (result as PromiseRejectedResult).reason ?? [])
+  if (errors[1]) throw failure(errors[0].code, errors.map(({ message }) => message).join('\n').replace(/(: (?:it|a) .*)$(?=[\s\S]*\1)/gm, ''), { ...errors[0], cause: errors })
+  return Promise.all(promises)
 }
 
 /** An age below zero is that of a clock which was set back: nobody knows the true one. */
@@ -995,23 +949,18 @@ function isYoungerThan(seconds: number, time = Infinity): boolean {
   return age >= 0 && age < 1000 * seconds
 }
 
-/** The time by `Date.now()` from which an answer may be refreshed ahead, or where that has begun, at which it expires. */
-function dueAt({ ahead, time }: Answer, maxAge: number): number {
-  return time + maxAge * 1000 * ahead
-}
-
 /** The one that is under way, else a new one. One attempt is one ahead of time. */
 function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
   if (cell.refresh) return cell.refresh
   const controller = new AbortController()
-  const sent: Sent = { order: 0, time: 0 }
+  const sent: Sent = { time: 0, order: 0 }
   async function load(): Promise<Answer | undefined> {
     const MAX_ENTRIES = 1000
     try {
       // Whoever comes in the same tick still shares the request.
       await undefined
       countRequest(sent)
-      const loaded = await bring({ signal: controller.signal, sent, attempts }, cell.answer)
+      const loaded = await bring({ sent, signal: controller.signal, attempts }, cell.answer)
         // Anything but our own comes from an answer that is not what AWS documents, such as a proxy's page: its text may quote that.
         .catch((error: unknown): Loaded => ({ missing: error instanceof LambdaCacheError ? error : invalidAnswer('HTTP 200 without JSON') }))
       const { missing } = loaded as { missing?: Partial<LambdaCacheError> }
@@ -1059,12 +1008,63 @@ function refreshOf(cell: Cell, bring: Target['bring'], attempts = 3): Refresh {
   return refresh
 }
 
+const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
+
+/** Object.fromEntries defines properties: one named __proto__ is one like any other. */
+function frozen<T>(entries: readonly (readonly [name: string, value: T])[]): Readonly<Record<string, T>> {
+  return Object.freeze(Object.fromEntries(entries))
+}
+
+/**
+ * Whether an answer is known to say the same as an earlier one: a file by its ETag, since its path says nothing of what it holds, text
+ * and bytes by what they hold, and what `custom` loads if it is the same object or equal plain data.
+ */
+function isSameAnswer(one: Answer, other: Answer): boolean {
+  if (one.identity) return !!one.etag && other.etag === one.etag
+  try {
+    // A clone of what is not plain, such as an object with private fields, is not equal to it, or cannot be made.
+    return Object.is(one.value, other.value) || builtin('node:util').isDeepStrictEqual(structuredClone(one.value), other.value)
+  } catch {
+    return false
+  }
+}
+
+/** What an entry makes of an answer. */
+function convert(entry: Entry, answer: Answer): unknown {
+  const { parse } = entry
+  const { parsed, value, missing } = answer
+  if (missing && 'default' in entry) return entry.default
+  if (!('value' in answer)) throw missing
+  if (!parse) return value
+  if (!parsed.has(parse)) {
+    const parseEach = (tree: object): unknown => frozen(Object.entries(tree).map(([name, text]) => [name, parseText(parse, text, ` for ${name}`)]))
+    parsed.set(parse, typeof value === 'string' ? parseText(parse, value) : parseEach(value as object))
+  }
+  return parsed.get(parse)
+}
+
 function cellOf(key: unknown, thing: unknown, stays?: boolean): Cell {
   const cell: Cell = cache.get(key) ?? { key, thing }
-  if (cell.thing !== thing) throw refusal('file', 'one of its own', key)
+  if (thing !== cell.thing) throw refusal('file', 'one of its own', key)
   cache.set(key, cell)
   cell.stays ||= stays
   return cell
+}
+
+/** What `parse` throws is not passed on, not even as `cause`: JSON.parse quotes its input, and so do most parsers. */
+function parseText(parse: (text: string) => unknown, text: string, which = ''): unknown {
+  let reason = 'failed'
+  try {
+    const value = parse(text)
+    if (!(value instanceof Promise)) return value
+    value.catch(() => {})
+    reason = 'returned a promise: use custom'
+  } catch (error) {
+    const { name } = Object(error) as Error
+    // A name such as SyntaxError, unless it may come from the text.
+    if (/^\w{3,40}$/.test(name) && !text.includes(name)) reason = `failed with ${name}`
+  }
+  throw failure('ParseError', `parse${which} ${reason}`)
 }
 
 // ---- Loaders ----
@@ -1078,10 +1078,15 @@ interface Batch extends Cell {
 /** Those that still take names: until the end of the tick. */
 let openBatches: Batch[] = []
 
+/** A parameter at the root is the same with and without its slash. */
+function bare(name: string): string {
+  return name.replace(/^\/(?=[^/]*$)/, '')
+}
+
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
   // A refresh ahead has one attempt, so it shares none with the others. AWS takes ten names at a time.
-  const batch: Batch = openBatches.find(({ key, names }) => names.size < 10 && call.region === key.region && call.decrypt === key.decrypt && key.fetch === call.fetch && key.attempts === call.attempts) ?? { key: call, thing: call, names: new Set() }
+  const batch: Batch = openBatches.find(({ names, key }) => names.size < 10 && call.region === key.region && call.decrypt === key.decrypt && call.fetch === key.fetch && call.attempts === key.attempts) ?? { key: call, thing: call, names: new Set() }
   openBatches.push(batch)
   const { names } = batch
   names.add(id)
@@ -1104,6 +1109,9 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   return { ...common, ...loaded, parsed: new WeakMap() }
 }
 
+/** By name or ARN. */
+type Found = Map<string, Loaded>
+
 async function loadCustom({ load }: Call): Promise<Loaded> {
   try {
     return { value: await (load as () => unknown)() }
@@ -1113,8 +1121,31 @@ async function loadCustom({ load }: Call): Promise<Loaded> {
   }
 }
 
-/** By name or ARN. */
-type Found = Map<string, Loaded>
+interface ParametersAnswer {
+  readonly Parameters: readonly { readonly Name: string; readonly ARN?: string; readonly Selector?: string; readonly Value: string }[]
+  readonly InvalidParameters?: readonly string[]
+  readonly NextToken?: string
+}
+
+/** API: GetObject, conditional on the ETag where the earlier content is still there. */
+async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
+  const { versionId, binary, file } = call
+  const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
+  const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
+  const { status, content, headers } = await send<Loaded>(
+    { ...call, bucket },
+    versionId ? 'GetObjectVersion' : 'GetObject',
+    `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
+    { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
+    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await builtin('node:stream/consumers').buffer(body as never)) : await builtin('node:stream/consumers').text(body as never) }),
+  )
+  return 304 === status ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
+}
+
+interface SecretAnswer {
+  readonly SecretString?: string
+  readonly SecretBinary: string
+}
 
 /** API: GetParameters. */
 async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
@@ -1132,47 +1163,16 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   return { value: found }
 }
 
-interface ParametersAnswer {
-  readonly Parameters: readonly { readonly Name: string; readonly ARN?: string; readonly Selector?: string; readonly Value: string }[]
-  readonly InvalidParameters?: readonly string[]
-  readonly NextToken?: string
-}
-
-/** API: GetSecretValue. */
-async function loadSecret(call: Call, id: string): Promise<Loaded> {
-  const { versionStage: VersionStage, binary, versionId: VersionId } = call
-  const { SecretString, SecretBinary } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId, VersionStage })
-  if (binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
-  if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
-  return { value: (SecretString as string).toString() }
-}
-
-interface SecretAnswer {
-  readonly SecretString?: string
-  readonly SecretBinary: string
-}
-
-/** API: GetObject, conditional on the ETag where the earlier content is still there. */
-async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
-  const { binary, versionId, file } = call
-  const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
-  const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
-  const { content, status, headers } = await send<Loaded>(
-    { ...call, bucket },
-    versionId ? 'GetObjectVersion' : 'GetObject',
-    `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
-    { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
-    async (body) => (file ? download(file, body) : { value: binary ? new Uint8Array(await builtin('node:stream/consumers').buffer(body as never)) : await builtin('node:stream/consumers').text(body as never) }),
-  )
-  return status === 304 ? { ...previous, ...call.sent, ahead: undefined } : { ...content, etag: headers.get('etag') }
-}
-
 /** Where AWS said that a bucket is in another region than the one it was looked for in. */
 const bucketRegions = new Map<string, string>()
 
-/** A parameter at the root is the same with and without its slash. */
-function bare(name: string): string {
-  return name.replace(/^\/(?=[^/]*$)/, '')
+/** API: GetSecretValue. */
+async function loadSecret(call: Call, id: string): Promise<Loaded> {
+  const { versionId: VersionId, binary, versionStage: VersionStage } = call
+  const { SecretBinary, SecretString } = await callJson<SecretAnswer>(call, 'GetSecretValue', { SecretId: id, VersionId, VersionStage })
+  if (binary) return { value: new Uint8Array(Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64')) }
+  if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
+  return { value: (SecretString as string).toString() }
 }
 
 /** What tells whether a file is still the one that was written. */
@@ -1246,18 +1246,8 @@ type Body = AsyncIterable<Uint8Array> | Iterable<string>
 type BodyReader<T> = (body: Body) => Promise<T>
 
 /** By error code and HTTP status. */
-const THROTTLING = /Exceeded|SlowDown|Throttl|InProgress|NotComplete|TooMany| 429$/
-const PASSING = /Exceeded|SlowDown|Throttl|InProgress|NotComplete|TooMany| 429$|Timeout|Network|EMFILE|LoadFailed| 408$| 5..$/
-
-function isPassing(error: unknown, kinds = PASSING): boolean {
-  const { code, status } = error as LambdaCacheError
-  return kinds.test(`${code} ${status}`)
-}
-
-/** What is looked at of an error. */
-interface Thrown extends NodeJS.ErrnoException {
-  readonly cause?: Thrown
-}
+const THROTTLING = /SlowDown|NotComplete|TooMany|Throttl|Exceeded|InProgress| 429$/
+const PASSING = /SlowDown|NotComplete|TooMany|Throttl|Exceeded|InProgress| 429$|Timeout|Network|EMFILE|LoadFailed| 408$| 5..$/
 
 /**
  * Whatever a transport throws may pass, but for what is known to stay, such as a certificate that is wrong. The error itself is not
@@ -1277,8 +1267,23 @@ function unanswered(host: string, error: unknown = { name: 'TimeoutError' }): La
   return failure(kind, `no answer from ${host} (${code})${kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''}`)
 }
 
+/** What is looked at of an error. */
+interface Thrown extends NodeJS.ErrnoException {
+  readonly cause?: Thrown
+}
+
+function isPassing(error: unknown, kinds = PASSING): boolean {
+  const { code, status } = error as LambdaCacheError
+  return kinds.test(`${code} ${status}`)
+}
+
 /** What goes out all at once is neither sent nor answered in time: there is room for 20 requests, first come first served. */
 let line = { places: 20, waiting: [] as (() => void)[] }
+
+function countRequest(sent: Sent): void {
+  sent.order = events += 1
+  sent.time = Date.now()
+}
 
 /** What AWS answered instead of doing it. Its own text stays out of the error: it can quote the request, token and all. */
 function refused(action: string, host: string, { content, status, headers }: Exchanged<unknown>): LambdaCacheError {
@@ -1311,8 +1316,10 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
       countRequest(call.sent)
       return call.fetch(url, { ...request, redirect: 'manual', signal: controller.signal })
     })
-    const { headers, status, body } = response
-    const isWanted = status === 200 && read
+    const { status, headers, body } = response
+    if (!headers) throw invalidAnswer('no headers from fetch')
+    if (!(body ?? response.text)) throw invalidAnswer('no body from fetch')
+    const isWanted = 200 === status && read
 
     /** The body, piece by piece. Fails where it ends before its length. */
     async function* pieces(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -1326,39 +1333,34 @@ async function exchange<T = string>(call: Call, url: string, request: HttpReques
         yield next.value
       }
       // A 304 may give the length of what it does not send. Where there is a content-encoding, fetch has taken it off.
-      const length = status === 200 && !headers.get('content-encoding') && headers.get('content-length')
+      const length = 200 === status && !headers.get('content-encoding') && headers.get('content-length')
       if (length && size !== Number(length)) throw failure('NetworkError', 'cut short')
     }
 
     const whole = body ? pieces(body) : [await inTime(() => response.text())]
     const content = await (isWanted ? read(whole) : builtin('node:stream/consumers').text(whole as never))
-    return { content: content as T, headers, status }
+    return { content: content as T, status, headers }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
   }
 }
 
-function countRequest(sent: Sent): void {
-  sent.order = events += 1
-  sent.time = Date.now()
-}
-
 /** Makes a call, up to three times where a failure may pass by itself. Each attempt is signed anew. */
 async function send<T = string>(call: Call, action: string, path: string, unsigned: HttpRequest, read?: BodyReader<T>): Promise<Exchanged<T>> {
-  const { service, bucket = '', signal } = call
+  const { service, signal, bucket = '' } = call
   let clockOffset = 0
 
   /** One attempt. To follow a region or a clock, each of them once, is part of it. */
   async function sendOnce(attempt: number): Promise<Exchanged<T>> {
     const region = bucketRegions.get(bucket) ?? call.region
     const url = endpointOf(service, region, bucket) + path
-    const { host, href } = new URL(url)
+    const { href, host } = new URL(url)
     if (url !== href) throw failure('UnsupportedKey', 'no URL takes it')
     const headers = sign({ ...unsigned, url, service, region, credentials: await getCredentials(call, attempt), date: new Date(Date.now() + clockOffset) })
     if (/[^ -~]/.test(Object.values(headers).join())) throw failure('RequestFailed', 'no header takes it')
     const answer = await exchange(call, url, { ...unsigned, headers }, attempt, read)
-    if (answer.status === 200 || (answer.status === 304 && headers['if-none-match'])) return answer
+    if (200 === answer.status || (answer.status === 304 && headers['if-none-match'])) return answer
     const content = answer.content as string
     const bucketRegion = answer.headers.get('x-amz-bucket-region') ?? (/Malformed<.*<Region>(.*?)</s.exec(content)?.[1] as string)
     if (bucket && call.region === region && bucketRegion !== region && REGION.test(bucketRegion)) {
@@ -1401,35 +1403,6 @@ async function callJson<T>(call: Call, action: string, input: object): Promise<T
 
 // ---- Fetch over node:https ----
 
-/** Node throws away what has come of an aborted response and has not been read, and then it may end as if that had been all. */
-async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
-  yield* body
-  signal.throwIfAborted()
-}
-
-/** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
-async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
-  const encoding = response.headers['content-encoding']
-  if (!encoding) return response
-  const zlib = builtin('node:zlib') as unknown as Readonly<Record<string, Decoder | undefined>>
-  const pieces = response[Symbol.asyncIterator]() as AsyncGenerator<Uint8Array, void, undefined>
-  const { value: first = new Uint8Array() } = await pieces.next()
-  async function* whole(): AsyncGenerator<Uint8Array, void, undefined> {
-    yield first
-    yield* pieces
-  }
-  const decoders = encoding.toLowerCase().split(/\s*,\s*/).reverse().map((name, index) => {
-    // Some leave out the header of zlib's format, whose first byte ends in 8.
-    const deflate = !index && ((first[0] as number) & 15) !== 8 ? 'InflateRaw' : 'Inflate'
-    const known: Record<string, string> = { 'x-gzip': 'Gunzip', gzip: 'Gunzip', br: 'BrotliDecompress', zstd: 'ZstdDecompress', deflate }
-    // To flush at the end, and not to finish, takes what ends too early as far as it goes.
-    return zlib[`create${known[name]}`]?.({ finishFlush: 1 })
-  })
-  return decoders.includes(undefined) ? whole() : (builtin('node:stream').pipeline([whole(), ...decoders] as never, () => {}) as unknown as Readable)
-}
-
-type Decoder = (options: { finishFlush: number }) => Transform
-
 /**
  * The part of `fetch` that is used here, over `node:https`, which loads faster than what Node's own takes.
  * Connections are those of Node's global agents, which keep them alive.
@@ -1458,6 +1431,35 @@ export async function httpsFetch(url: string, init: Parameters<Fetch>[1]): Promi
   }
 }
 
+/** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
+async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
+  const encoding = response.headers['content-encoding']
+  if (!encoding) return response
+  const zlib = builtin('node:zlib') as unknown as Readonly<Record<string, Decoder | undefined>>
+  const pieces = response[Symbol.asyncIterator]() as AsyncGenerator<Uint8Array, void, undefined>
+  const { value: first = new Uint8Array() } = await pieces.next()
+  async function* whole(): AsyncGenerator<Uint8Array, void, undefined> {
+    yield first
+    yield* pieces
+  }
+  const decoders = encoding.toLowerCase().split(/\s*,\s*/).reverse().map((name, index) => {
+    // Some leave out the header of zlib's format, whose first byte ends in 8.
+    const deflate = !index && ((first[0] as number) & 15) !== 8 ? 'InflateRaw' : 'Inflate'
+    const known: Record<string, string> = { 'x-gzip': 'Gunzip', gzip: 'Gunzip', br: 'BrotliDecompress', zstd: 'ZstdDecompress', deflate }
+    // To flush at the end, and not to finish, takes what ends too early as far as it goes.
+    return zlib[`create${known[name]}`]?.({ finishFlush: 1 })
+  })
+  return decoders.includes(undefined) ? whole() : (builtin('node:stream').pipeline([whole(), ...decoders] as never, () => {}) as unknown as Readable)
+}
+
+type Decoder = (options: { finishFlush: number }) => Transform
+
+/** Node throws away what has come of an aborted response and has not been read, and then it may end as if that had been all. */
+async function* untilAborted(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+  yield* body
+  signal.throwIfAborted()
+}
+
 // ---- Signature Version 4 ----
 // AWS's page: "Create a signed AWS API request" in the IAM User Guide.
 
@@ -1467,18 +1469,18 @@ function encodePath(path: string): string {
   return path.split('/').map(encode).join('/')
 }
 
-/** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
-function encode(text: string): string {
-  // Half a surrogate pair cannot be encoded, nor can it stand in a URL.
-  return (/\p{Cs}/u.test(text) ? text : encodeURIComponent(text)).replace(/[!'()*]/g, (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`)
+function sha256(data: string | Uint8Array): string {
+  return builtin('node:crypto').createHash('sha256').update(data).digest('hex')
 }
 
 function hmac(key: Buffer | string, text: string): Buffer {
   return builtin('node:crypto').createHmac('sha256', key).update(text).digest()
 }
 
-function sha256(data: string | Uint8Array): string {
-  return builtin('node:crypto').createHash('sha256').update(data).digest('hex')
+/** RFC 3986, as AWS wants it: all but letters, digits and `-._~`. */
+function encode(text: string): string {
+  // Half a surrogate pair cannot be encoded, nor can it stand in a URL.
+  return (/\p{Cs}/u.test(text) ? text : encodeURIComponent(text)).replace(/[!'()*]/g, (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`)
 }
 
 /**
@@ -1489,7 +1491,7 @@ function sha256(data: string | Uint8Array): string {
  * @example
  * const headers = sign({ method: 'GET', url, service: 's3', region: 'eu-west-1', credentials, date: new Date() })
  */
-export function sign({ credentials, date, method, url, headers, service, region, body = '' }: SignRequest): Record<string, string> {
+export function sign({ credentials, date, body = '', headers, method, service, region, url }: SignRequest): Record<string, string> {
   if (!(Number(date) >= 0)) throw refusal('date', 'a valid Date', String(date))
   const { pathname, host, searchParams } = new URL(url)
   const timestamp = date.toISOString().replace(/-|:|\.\d+/g, '')
@@ -1522,19 +1524,30 @@ export function sign({ credentials, date, method, url, headers, service, region,
 
 // ---- Credentials ----
 
+async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
+  const { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file, AWS_CONTAINER_AUTHORIZATION_TOKEN: token } = process.env
+  const fs = builtin('node:fs').promises
+  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
+  const { content, status } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
+  if (200 !== status) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
+  const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: sessionToken, Expiration } = JSON.parse(content)
+  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'HTTP 200 without AccessKeyId')
+  return { value: { accessKeyId, secretAccessKey, sessionToken }, expires: Date.parse(Expiration) }
+}
+
 /** Those of the environment, else those of the container endpoint. AWS's page: "Container credential provider" in the SDKs and Tools Reference Guide. */
 async function getCredentials(call: Call, attempt: number): Promise<Credentials> {
-  const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SESSION_TOKEN: sessionToken, AWS_SECRET_ACCESS_KEY: secretAccessKey } = process.env
-  if (accessKeyId && secretAccessKey) return { secretAccessKey, sessionToken, accessKeyId }
+  const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = process.env
+  if (accessKeyId && secretAccessKey) return { accessKeyId, secretAccessKey, sessionToken }
   const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } = process.env
   const url = (path ? `http://169.254.170.2${path}` : full) as string
   // Plain http only to where AWS's own endpoints are: a token that is sent anywhere else is given away.
-  if (!/^(https:\/\/|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(url) || !URL.canParse(url)) {
+  if (!/^(https:|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(url) || !URL.canParse(url)) {
     throw failure('NoCredentials', 'no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)')
   }
   const cell = cellOf(url, url, true)
   const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
-  if (expires - Date.now() > 5 * 60_000) return value as Credentials
+  if (expires - Date.now() > 60_000 * 5) return value as Credentials
   try {
     const refresh = refreshOf(cell, (how) => loadCredentials({ ...call, ...how }, url, attempt))
     return ((await refresh.wait(Infinity, call.signal)) as Answer).value as Credentials
@@ -1545,30 +1558,19 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   }
 }
 
-async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
-  const { AWS_CONTAINER_AUTHORIZATION_TOKEN: token, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file } = process.env
-  const fs = builtin('node:fs').promises
-  const authorization = file ? (await fs.readFile(file, 'utf8').catch(() => Promise.reject(failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')))).trim() : token
-  const { content, status } = await exchange(call, url, { method: 'GET', headers: authorization ? { authorization } : {} }, attempt)
-  if (200 !== status) throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
-  const { AccessKeyId: accessKeyId, Expiration, Token: sessionToken, SecretAccessKey: secretAccessKey } = JSON.parse(content)
-  if (!accessKeyId || !secretAccessKey) throw failure('NoCredentials', 'HTTP 200 without AccessKeyId')
-  return { value: { secretAccessKey, sessionToken, accessKeyId }, expires: Date.parse(Expiration) }
-}
-
 // ---- Endpoints ----
 // AWS's pages: "Service-specific endpoints" and "Dual-stack and FIPS endpoints" in the SDKs and Tools Reference Guide.
 
-const REGION = /^(?!fips-)[a-z]+(-[a-z]+)+-\d+$/
+const REGION = /^(?!fips)[a-z]+(-[a-z]+)+-\d+$/
 
 /** The DNS suffixes of the partitions, by what the names of their regions have in them. */
 const DNS_SUFFIXES: Record<string, string> = {
+  cn: 'amazonaws.com.cn',
   eusc: 'amazonaws.eu',
+  isoe: 'cloud.adc-e.uk',
   iso: 'c2s.ic.gov',
   isob: 'sc2s.sgov.gov',
   isof: 'csp.hci.ic.gov',
-  isoe: 'cloud.adc-e.uk',
-  cn: 'amazonaws.com.cn',
 }
 
 function isOn(variable: string): boolean {
@@ -1596,12 +1598,9 @@ function endpointOf(service: string, region: string, bucket = ''): string {
 
 // ---- Helpers ----
 
-/**
- * Lets the event loop take in what has arrived: where a handler has blocked it, a timer is called before the sockets are looked at.
- * One turn reads what a socket has, the others deal with it.
- */
-async function inputTaken(): Promise<void> {
-  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve))
+/** One of Node's own modules, as it is at the moment: an import would keep what a test has replaced, and load more. */
+function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
+  return process.getBuiltinModule(name) as never
 }
 
 interface Builtins {
@@ -1614,11 +1613,6 @@ interface Builtins {
   'node:stream/consumers': typeof import('node:stream/consumers')
   'node:util': typeof import('node:util')
   'node:zlib': typeof import('node:zlib') & { createZstdDecompress?: unknown }
-}
-
-/** One of Node's own modules, as it is at the moment: an import would keep what a test has replaced, and load more. */
-function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
-  return process.getBuiltinModule(name) as never
 }
 
 /** What the promise comes to; rejects, with nothing, if at that time by `Date.now()` or with the abort it has not settled. */
@@ -1637,4 +1631,12 @@ function within<T>(time: number, promise: T | Promise<T>, signal?: AbortSignal):
     clearTimeout(timer)
     signal?.removeEventListener('abort', end)
   })
+}
+
+/**
+ * Lets the event loop take in what has arrived: where a handler has blocked it, a timer is called before the sockets are looked at.
+ * One turn reads what a socket has, the others deal with it.
+ */
+async function inputTaken(): Promise<void> {
+  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve))
 }
