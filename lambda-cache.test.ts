@@ -3,346 +3,26 @@
  * or against a fetch that answers from a script. Traffic stays on loopback, and the clock stands still.
  */
 import assert from 'node:assert/strict'
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process'
-import crypto, { createHash, randomBytes } from 'node:crypto'
+import { execFile, execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { chmod, lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import https from 'node:https'
-import { syncBuiltinESMExports } from 'node:module'
 import type { AddressInfo, Socket } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
-import { afterEach, beforeEach, describe, mock, test } from 'node:test'
+import { PassThrough } from 'node:stream'
+import { describe, mock, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { format, inspect, promisify } from 'node:util'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
-import { Worker } from 'node:worker_threads'
 import zlib, { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
 import type { APIGatewayProxyHandlerV2, Context, Handler, SQSEvent, SQSHandler } from 'aws-lambda'
-import { buildSync, transformSync } from 'esbuild'
-import { type LocalAws, type LocalRequest, type Seed, startLocalAws } from './examples/local-aws.js'
-import type { Order, Outcome, Sighting } from './examples/runtime.js'
-import { type Cached, clearCache, type EntryOptions, type ErrorDetails, type Fetch, type FetchResponse, getObject, getParameter, getParametersByPath, getSecret, httpsFetch, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, type SignRequest, type Source, withCache, withCacheStream } from './lambda-cache.js'
-
-// ---- Kit: every test begins with an empty cache, a clock that stands still, and an environment of its own ----
-
-const START = Date.parse('2026-01-02T03:04:05.678Z')
-const SECOND = 1000
-const MINUTE = 60 * SECOND
-const HOUR = 60 * MINUTE
-
-/** What holds this word is not to be seen in any error. */
-const CANARY = 'canary'
-
-const ENVIRONMENT = {
-  AWS_REGION: 'us-east-1',
-  AWS_ACCESS_KEY_ID: `${CANARY}-access-key-id`,
-  AWS_SECRET_ACCESS_KEY: `${CANARY}-secret-access-key`,
-  AWS_SESSION_TOKEN: `${CANARY}-session-token`,
-}
-
-const originalEnvironment = { ...process.env }
-/** What makes the calls: in the tests it takes the place of the global fetch. */
-const TRANSPORTS = { fetch: globalThis.fetch, httpsFetch } satisfies Record<string, Fetch>
-type Transport = keyof typeof TRANSPORTS
-
-let transport: Transport = 'fetch'
-const cleanups: (() => unknown)[] = []
-
-beforeEach(() => {
-  clearCache()
-  setEnvironment(ENVIRONMENT)
-  mock.timers.enable({ apis: ['Date'], now: START })
-  // No pause before a retry, unless a test wants to see one.
-  mock.method(Math, 'random', () => 0)
-  mock.method(globalThis, 'fetch', callLoopback)
-})
-
-afterEach(async () => {
-  mock.timers.reset()
-  mock.restoreAll()
-  transport = 'fetch'
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
-  // The sockets of fetch close with the server's, and take their timers along: under a mocked clearTimeout these would go on.
-  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve))
-  for (const name of Object.keys(process.env)) delete process.env[name]
-  Object.assign(process.env, originalEnvironment)
-})
-
-function callLoopback(...[url, init]: Parameters<Fetch>): ReturnType<Fetch> {
-  assert.match(url, /^http:\/\/(127\.0\.0\.1|localhost)[:/]/, 'a test calls loopback only')
-  return TRANSPORTS[transport](url, init)
-}
-
-/** Describes what goes over real sockets: over `fetch`, and the same over `httpsFetch`. */
-function describeOverBoth(title: string, tests: () => void, options: { readonly skip?: string | false } = {}): void {
-  for (const name of Object.keys(TRANSPORTS) as Transport[]) {
-    describe(`${title}, over ${name}`, options, () => {
-      beforeEach(() => void (transport = name))
-      tests()
-    })
-  }
-}
-
-/** In place of whatever is set for AWS and for this library. */
-function setEnvironment(variables: Record<string, string>): void {
-  for (const name of Object.keys(process.env)) if (/^(AWS|LAMBDA)_/.test(name)) delete process.env[name]
-  Object.assign(process.env, variables)
-}
-
-async function local(seed: Seed = {}): Promise<LocalAws> {
-  const aws = await startLocalAws(seed)
-  cleanups.push(() => aws.close())
-  Object.assign(process.env, aws.env)
-  return aws
-}
-
-/** Another server on loopback. */
-async function serve(listener: RequestListener): Promise<string> {
-  const server = createServer(listener)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  cleanups.push(() => new Promise((resolve) => server.close(resolve).closeAllConnections()))
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-}
-
-async function temporaryFolder(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'lambda-cache-test-'))
-  cleanups.push(() => rm(folder, { recursive: true, force: true }))
-  return folder
-}
-
-/** A request as a scripted fetch was given it. */
-interface Sent {
-  readonly url: string
-  readonly method: string
-  readonly headers: Record<string, string>
-  readonly body: string
-  readonly signal: AbortSignal
-  readonly at: number
-}
-
-type Answer = Response | Error | 'never'
-
-interface Script {
-  readonly fetch: Fetch
-  readonly sent: Sent[]
-}
-
-/** A fetch that gives these answers in turn, the last of them again and again. */
-function script(...answers: (Answer | ((sent: Sent) => Answer))[]): Script {
-  const sent: Sent[] = []
-  const fetch: Fetch = async (url, { redirect, body = '', ...init }) => {
-    assert.equal(redirect, 'manual')
-    const request = { url, body, ...init, at: Date.now() }
-    const answer = answers[Math.min(sent.push(request), answers.length) - 1]
-    const given = answer instanceof Response ? await copyOf(answer) : typeof answer === 'function' ? answer(request) : answer
-    if (given instanceof Error) throw given
-    if (given instanceof Response) return given
-    return new Promise((_, reject) => init.signal.addEventListener('abort', () => reject(init.signal.reason as Error)))
-  }
-  return { fetch, sent }
-}
-
-/** With a body of its own: one that is cloned cannot be cancelled alone. */
-async function copyOf(answer: Response): Promise<Response> {
-  const { status, headers, body } = answer
-  return new Response(body && (await answer.clone().arrayBuffer()), { status, headers })
-}
-
-function reply(status: number, body: string | object = '', headers: Record<string, string> = {}): Response {
-  const content = typeof body === 'string' ? body : JSON.stringify(body)
-  return new Response(content === '' ? null : content, { status, headers: { date: new Date(START).toUTCString(), ...headers } })
-}
-
-/** An error of a JSON service. */
-function refusal(code: string, message = `${CANARY}-body`, headers?: Record<string, string>): Response {
-  return reply(400, { __type: `com.amazonaws.service#${code}`, message }, headers)
-}
-
-/** An error of S3. */
-function xml(status: number, code: string, headers?: Record<string, string>): Response {
-  return reply(status, `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>${CANARY}-body</Message></Error>`, headers)
-}
-
-function parameters(values: Record<string, string>, invalid: string[] = []): Response {
-  return reply(200, { Parameters: Object.entries(values).map(([Name, Value]) => ({ Name, Value })), InvalidParameters: invalid })
-}
-
-/** What fetch rejects with when there is no answer. */
-function unreachable(code: string): TypeError {
-  return new TypeError('fetch failed', { cause: Object.assign(new Error(`${code} ${CANARY}-body`), { code }) })
-}
-
-/** Lets everything go on that waits for neither the network nor a timer. */
-async function turns(count = 5): Promise<void> {
-  for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve))
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const start = performance.now()
-  while (!condition()) {
-    assert.ok(performance.now() - start < 10 * SECOND, `waiting in vain for ${condition}`)
-    await turns(1)
-  }
-}
-
-/** Runs under mocked timeouts: a millisecond passes whenever nothing else goes on. */
-async function elapse<T>(work: () => Promise<T>): Promise<T> {
-  mock.timers.reset()
-  mock.timers.enable({ apis: ['Date', 'setTimeout'], now: START })
-  let settled = false
-  const promise = work().finally(() => (settled = true))
-  promise.catch(() => {})
-  for (await turns(); !settled; await turns(1)) {
-    assert.ok(Date.now() < START + MINUTE, 'still not done after a minute')
-    mock.timers.tick(1)
-  }
-  return promise
-}
-
-/** Moves the clock that stands still. */
-function pass(milliseconds: number): void {
-  mock.timers.setTime(Date.now() + milliseconds)
-}
-
-function lambdaContext(): LambdaContext {
-  return {
-    callbackWaitsForEmptyEventLoop: true,
-    functionName: 'function',
-    functionVersion: '$LATEST',
-    invokedFunctionArn: 'arn:aws:lambda:us-east-1:123456789012:function:function',
-    memoryLimitInMB: '128',
-    awsRequestId: 'request',
-    logGroupName: 'group',
-    logStreamName: 'stream',
-    getRemainingTimeInMillis: () => 5 * MINUTE,
-    done() {},
-    fail() {},
-    succeed() {},
-  }
-}
-
-/** Invokes a handler that gives what its context holds under these names. */
-function invoking(options: Options, ...names: string[]): () => Promise<unknown[]> {
-  const handler = withCache((_: unknown, context) => names.map((name) => Reflect.get(context, name) as unknown), options)
-  return () => handler({}, lambdaContext())
-}
-
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as () => void
-  collect()
-}
-
-/** The error of a call, which must be one of the library's, with these details and these texts in its message. */
-async function failure(call: unknown, details: Partial<ErrorDetails> = {}, ...texts: string[]): Promise<LambdaCacheError> {
-  const error: unknown = await (async () => (typeof call === 'function' ? (call as () => unknown)() : call))().then(
-    (value) => assert.fail(`expected an error, got ${inspect(value)}`),
-    (reason: unknown) => reason,
-  )
-  assert.ok(error instanceof LambdaCacheError, inspect(error))
-  const got = Object.fromEntries(Object.keys(details).map((name) => [name, Reflect.get(error, name) as unknown]))
-  assert.deepEqual(got, details, error.message)
-  for (const text of texts) assert.ok(error.message.includes(text), `expected "${text}" in: ${error.message}`)
-  return error
-}
-
-/** Everything that a logger could make of an error. */
-function everythingIn(error: unknown): string {
-  const { message, stack, cause } = error as Error
-  return [String(error), message, stack, inspect(error, { depth: 10, showHidden: true }), JSON.stringify(error), JSON.stringify(cause), inspect(cause)].join('\n')
-}
-
-function assertKeepsSecrets(error: unknown): void {
-  const text = everythingIn(error)
-  assert.ok(!text.includes(CANARY), text)
-  assert.doesNotMatch(text, /[0-9a-f]{64}|Signature=/, 'a signature')
-}
-
-/** SigV4's three strings, as they go through `node:crypto`: the last text hashed, the last one signed, and what comes of it. */
-function signing(request: SignRequest) {
-  const texts: Record<string, unknown> = {}
-  const spies = (['createHash', 'createHmac'] as const).map((name) => {
-    const create = crypto[name] as (...args: unknown[]) => crypto.Hash
-    return mock.method(crypto, name, (...args: unknown[]) => {
-      const hash = create(...args)
-      const { update } = hash
-      return Object.assign(hash, { update: (text: string) => Reflect.apply(update, hash, [(texts[name] = text)]) as unknown })
-    })
-  })
-  syncBuiltinESMExports()
-  const { authorization } = sign(request)
-  for (const spy of spies) spy.mock.restore()
-  syncBuiltinESMExports()
-  const [, signature] = /Signature=(\w+)$/.exec(authorization ?? '') ?? []
-  return { canonicalRequest: String(texts['createHash']), stringToSign: texts['createHmac'], signature }
-}
-
-const text = (content: string): string => content
-
-/** A value as somebody reads it: with what entries of every source have in common. */
-type Shared = Pick<EntryOptions, 'maxAge' | 'region' | 'default' | 'parse'>
-
-/** What the contract needs to know of a source. */
-interface SourceCase {
-  readonly source: 'ssm' | 'secrets' | 's3'
-  readonly id: string
-  /** As it stands in the requests. */
-  readonly action: string
-  readonly codes: { readonly denied: string; readonly missing: string }
-  /** Statuses with which a proxy's page is no answer. */
-  readonly malformed: readonly number[]
-  read(options?: Shared & { readonly fetch?: Fetch }): Promise<unknown>
-  entry(options?: Shared & { readonly as?: string }): Options
-  put(aws: LocalAws, value: string): unknown
-  answer(value: string): Response
-}
-
-const SOURCES: readonly SourceCase[] = [
-  {
-    source: 'ssm',
-    id: '/app/value',
-    action: 'ssm:GetParameters',
-    codes: { denied: 'AccessDeniedException', missing: 'ParameterNotFound' },
-    malformed: [200, 403],
-    read: (options) => getParameter('/app/value', options),
-    entry: (options) => ({ ssm: [{ name: '/app/value', ...options }] }),
-    put: (aws, value) => aws.putParameter('/app/value', value),
-    answer: (value) => parameters({ '/app/value': value }),
-  },
-  {
-    source: 'secrets',
-    id: 'app/value',
-    action: 'secretsmanager:GetSecretValue',
-    codes: { denied: 'AccessDeniedException', missing: 'ResourceNotFoundException' },
-    malformed: [200, 403],
-    read: (options) => getSecret('app/value', options),
-    entry: (options) => ({ secrets: [{ id: 'app/value', ...options }] }),
-    put: (aws, value) => aws.putSecret('app/value', value),
-    answer: (value) => reply(200, { SecretString: value }),
-  },
-  {
-    source: 's3',
-    id: 's3://bucket/app/value',
-    action: 's3:GetObject',
-    codes: { denied: 'AccessDenied', missing: 'NoSuchKey' },
-    // Any bytes with 200 are the object.
-    malformed: [403],
-    read: (options) => getObject('s3://bucket/app/value', { parse: text, ...options }),
-    entry: (options) => ({ s3: [{ uri: 's3://bucket/app/value', parse: text, ...options }] }),
-    put: (aws, value) => aws.putObject('s3://bucket/app/value', value),
-    answer: (value) => reply(200, value),
-  },
-]
-
-/** Where one source will do, since the sources share the code. */
-const [SSM, SECRETS, S3] = SOURCES as [SourceCase, SourceCase, SourceCase]
+import { buildSync } from 'esbuild'
+import type { LocalAws, Seed } from './examples/local-aws.js'
+import { type Cached, clearCache, type ErrorDetails, type Fetch, type FetchResponse, getObject, getParameter, getParametersByPath, getSecret, httpsFetch, json, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, type SignRequest, withCache, withCacheStream } from './lambda-cache.js'
+import { START, SECOND, MINUTE, HOUR, CANARY, ENVIRONMENT, TRANSPORTS, transport, cleanups, describeOverBoth, setEnvironment, local, serve, temporaryFolder, type Sent, type Answer, type Script, script, reply, refusal, xml, parameters, unreachable, turns, until, elapse, pass, lambdaContext, invoking, collectGarbage, failure, everythingIn, assertKeepsSecrets, signing, text, type SourceCase, SOURCES, SSM, SECRETS, S3, mockTimeouts, advance, calm, isSettled, consoleLines, scene, type Scene, CACHED, contextWith, responseStream } from './tests/kit.js'
+import { MEBIBYTE, HANGS, ROOT, startProcess, eventually, succeeded } from './tests/remote.js'
 
 // ---- Options and types: checked by tsc alone ----
 
@@ -991,6 +671,621 @@ describe('withCache', () => {
   })
 })
 
+// ---- prefetch ----
+
+describe('prefetch', () => {
+  for (const { source, id, attempts, answer, options } of CACHED) {
+    test(`reads before the first invocation: ${source}`, async () => {
+      const aws = scene(answer('one'))
+      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value') as unknown, options(aws))
+      assert.equal(await handler.prefetch(), undefined)
+      assert.equal(aws.sent.length, 1)
+      assert.equal(await handler({}, lambdaContext()), 'one')
+      assert.equal(aws.sent.length, 1)
+    })
+
+    test(`fails as an invocation does, and the next invocation tries again: ${source}`, async () => {
+      const aws = scene(reply(500))
+      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value') as unknown, options(aws))
+      await failure(handler.prefetch(), { source, id, code: source === 'custom' ? 'LoadFailed' : 'Http500' })
+      assert.equal(aws.sent.length, attempts)
+      aws.say(answer('one'))
+      assert.equal(await handler({}, lambdaContext()), 'one')
+    })
+  }
+
+  test('reads the entries of nested wrappers, too', async () => {
+    const aws = await local({ parameters: { '/a': '1' }, secrets: { b: '2' } })
+    const inner = withCache((_: unknown, context) => context.b, { secrets: ['b'] })
+    const outer = withCache(inner, { ssm: ['/a'] })
+    await outer.prefetch()
+    assert.equal(aws.requests.length, 2)
+    assert.equal(await outer({}, lambdaContext()), '2')
+    assert.equal(aws.requests.length, 2)
+    aws.delete('b')
+    clearCache()
+    await failure(outer.prefetch(), { code: 'ResourceNotFoundException', id: 'b' })
+  })
+
+  test('shares its requests with an invocation that comes meanwhile', async () => {
+    const aws = scene(SSM.answer('one'))
+    const handler = withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch: aws.fetch })
+    assert.deepEqual(await Promise.all([handler.prefetch(), handler({}, lambdaContext())]), [undefined, 'one'])
+    assert.equal(aws.sent.length, 1)
+  })
+})
+
+// ---- Streaming ----
+
+describe('streaming', () => {
+  const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming')
+  const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark')
+
+  /** As the runtime has it in its global scope. */
+  const awslambda = {
+    streamifyResponse<F extends object>(handler: F, options?: { highWaterMark?: number }): F {
+      return Object.assign(handler, { [STREAMING]: 'response' }, typeof options?.highWaterMark === 'number' && { [HIGH_WATER_MARK]: options.highWaterMark })
+    },
+  }
+
+  /** Invokes by the rules of the Node.js runtime, of which the newer ones refuse a third parameter where nothing is streamed. */
+  async function runtime(handler: unknown, event: unknown, { callbacks = false } = {}) {
+    const { length, [STREAMING]: streaming, [HIGH_WATER_MARK]: highWaterMark } = handler as { length: number; [STREAMING]?: string; [HIGH_WATER_MARK]?: number }
+    const call = handler as (...args: unknown[]) => unknown
+    if (streaming === 'response') {
+      const stream = responseStream()
+      await call(event, stream, lambdaContext())
+      return { result: String(stream.read() ?? ''), highWaterMark }
+    }
+    if (callbacks) return { result: await call(event, lambdaContext(), () => assert.fail('nobody calls back')) }
+    if (length >= 3) throw new Error('Runtime.CallbackHandlerDeprecated')
+    return { result: await call(event, lambdaContext()) }
+  }
+
+  const options = { ssm: ['/app/value'] } as const satisfies Options
+  const respond = async (event: { name: string }, stream: ResponseStream, context: LambdaContext & { readonly value: string }): Promise<void> => {
+    stream.setContentType('text/plain')
+    stream.write(`${event.name} ${context.value} ${context.functionName}`)
+  }
+  const forms: readonly [what: string, make: (fetch: Fetch) => unknown, highWaterMark?: number][] = [
+    ['streamifyResponse(withCacheStream(f))', (fetch) => awslambda.streamifyResponse(withCacheStream(respond, { ...options, fetch }))],
+    ['streamifyResponse(withCacheStream(f)), highWaterMark', (fetch) => awslambda.streamifyResponse(withCacheStream(respond, { ...options, fetch }), { highWaterMark: 9 }), 9],
+    ['withCacheStream(streamifyResponse(f))', (fetch) => withCacheStream(awslambda.streamifyResponse(respond.bind(null)), { ...options, fetch })],
+    ['withCacheStream(streamifyResponse(f, highWaterMark))', (fetch) => withCacheStream(awslambda.streamifyResponse(respond.bind(null), { highWaterMark: 9 }), { ...options, fetch }), 9],
+    ['withCache, untyped', (fetch) => withCache(awslambda.streamifyResponse(respond.bind(null)) as never, { ...options, fetch })],
+  ]
+  for (const [what, make, highWaterMark] of forms) {
+    test(`works on the runtime: ${what}`, async () => {
+      const { fetch, sent } = script(SSM.answer('one'))
+      const handler = make(fetch)
+      for (let time = 0; time < 2; time += 1) {
+        assert.deepEqual(await runtime(handler, { name: 'hello' }), { result: 'hello one function', highWaterMark })
+      }
+      assert.equal(sent.length, 1)
+    })
+  }
+
+  test('ends before the deadline, and refreshes ahead, like any other', async () => {
+    mockTimeouts()
+    const aws = scene(SSM.answer('one'))
+    const handler = withCacheStream(async (event: { name: string }, stream, context) => respond(event, stream, context), { ...options, fetch: aws.fetch })
+    await handler({ name: '' }, responseStream(), lambdaContext())
+    pass(48 * SECOND)
+    await handler({ name: '' }, responseStream(), lambdaContext())
+    assert.equal(aws.sent.length, 2)
+    clearCache()
+    aws.say('never')
+    const result = failure(handler({ name: '' }, responseStream(), contextWith(1000)), { code: 'Timeout', id: '/app/value' })
+    await advance(800)
+    assert.equal(await isSettled(result), true)
+    await result
+  })
+
+  test('is not taken for granted where the third argument is nothing', async () => {
+    const { fetch } = script(SSM.answer('one'))
+    const handler = withCache((_: unknown, context) => context.value, { ...options, fetch }) as (...args: unknown[]) => Promise<unknown>
+    for (const nothing of [undefined, null]) assert.equal(await handler({}, lambdaContext(), nothing), 'one')
+  })
+
+  test('is not taken for granted: a handler that does not stream may be given a callback', async () => {
+    const { fetch } = script(SSM.answer('one'))
+    const handler = withCache(async (event: { name: string }, context) => `${event.name} ${context.value} ${context.functionName}`, { ...options, fetch })
+    for (const callbacks of [true, false]) assert.deepEqual(await runtime(handler, { name: 'hello' }, { callbacks }), { result: 'hello one function' })
+    assert.equal(STREAMING in handler, false)
+  })
+
+  test('keeps prefetch, and what else a handler carries', async () => {
+    const { fetch, sent } = script(SSM.answer('one'))
+    const handler = withCacheStream(Object.assign(respond.bind(null), { title: 'hello' }), { ...options, fetch })
+    await handler.prefetch()
+    assert.equal(sent.length, 1)
+    assert.equal(Reflect.get(handler, 'title'), 'hello')
+  })
+
+  test('has its parameters inferred', () => {
+    const inside = withCacheStream(
+      async (event: { name: string }, responseStream, context) => {
+        is<Equal<typeof responseStream, ResponseStream>>()
+        is<Equal<typeof context.value, string>>()
+        is<Equal<typeof context.awsRequestId, string>>()
+        // @ts-expect-error: nobody asked for this
+        void context.other
+        return event.name.length
+      },
+      options,
+    )
+    is<Equal<Parameters<typeof inside>, [event: { name: string }, responseStream: ResponseStream, context: LambdaContext]>>()
+    is<Equal<ReturnType<typeof inside>, Promise<number>>>()
+    const outside = withCacheStream(awslambda.streamifyResponse(async (_: unknown, stream: PassThrough, context: { readonly value: string }) => stream.write(context.value)), options)
+    is<Equal<Parameters<typeof outside>[1], PassThrough>>()
+    void outside
+  })
+})
+
+// ---- refreshOn ----
+
+describe('refreshOn', () => {
+  class OutOfDate extends Error {}
+  const refreshOn = (error: unknown): boolean => error instanceof OutOfDate
+
+  const bytes = (value: string): Response => reply(200, { SecretBinary: Buffer.from(value).toString('base64') })
+  const tree = (value: string): Response => reply(200, { Parameters: [{ Name: '/app/value', Value: value }] })
+  const object = (value: string): Response => reply(200, value, { etag: `"${value}"` })
+
+  /** Whatever a value can be: the entry under the name `value`, what AWS answers for a text, and what a handler makes of the value. */
+  const KINDS: readonly [what: string, options: (aws: Scene, folder: string) => Options, answer: (value: string) => Response, textOf?: (value: never) => unknown][] = [
+    ['text', () => SSM.entry(), SSM.answer],
+    ['parsed JSON', () => SECRETS.entry({ parse: json<{ a: string }> }), (value) => SECRETS.answer(JSON.stringify({ a: value })), (value: { a: string }) => value.a],
+    ['bytes', () => ({ secrets: [{ id: 'app/value', binary: true }] }), bytes, (value: Uint8Array) => Buffer.from(value).toString()],
+    ['a group', () => ({ ssm: [{ names: ['/app/value'], as: 'value' }] }), SSM.answer, (value: { value: string }) => value.value],
+    ['a tree', () => ({ ssm: [{ path: '/app', as: 'value' }] }), tree, (value: { value: string }) => value.value],
+    ['a list', () => ({ ssm: [{ name: '/app/value', list: true }] }), (value) => SSM.answer(`${value},b`), (value: string[]) => value[0]],
+    ['a file', (_, folder) => ({ s3: [{ uri: 's3://bucket/app/value', file: `${folder}/value` }] }), object, (file: string) => readFileSync(file, 'utf8')],
+    ['an object in memory', () => S3.entry(), object],
+    ['custom', ({ load }) => ({ custom: [{ as: 'value', load }] }), (value) => reply(200, value)],
+  ]
+
+  /** A handler that takes one value and no other, of the kind given. */
+  async function guarded(kind: (typeof KINDS)[number], more: Options = {}) {
+    const [, options, answer, textOf = (value: string) => value] = kind
+    const aws = scene(answer('one'))
+    const accepted = { value: 'one' }
+    const seen: unknown[] = []
+    const handler = withCache(
+      (_: unknown, context) => {
+        const value = textOf(Reflect.get(context, 'value') as never)
+        if (seen.push(value) && value !== accepted.value) throw new OutOfDate(`${CANARY}-${accepted.value}`)
+        return value
+      },
+      { ...options(aws, await temporaryFolder()), fetch: aws.fetch, refreshOn, ...more },
+    )
+    return { ...aws, aws, accepted, seen, answer, invoke: () => handler({}, lambdaContext()) }
+  }
+
+  for (const kind of KINDS) {
+    test(`runs the handler again where a value has changed: ${kind[0]}`, async () => {
+      const { say, sent, accepted, seen, answer, invoke } = await guarded(kind)
+      await invoke()
+      accepted.value = 'two'
+      say(answer('two'))
+      assert.equal(await invoke(), 'two')
+      assert.deepEqual([seen.splice(0), sent.length], [['one', 'one', 'two'], 2])
+      assert.equal(await invoke(), 'two')
+      assert.deepEqual([seen, sent.length], [['two'], 2], 'the next begins with the new value')
+    })
+
+    test(`lets the error out where nothing has changed: ${kind[0]}`, async () => {
+      const { sent, accepted, seen, invoke } = await guarded(kind)
+      await invoke()
+      accepted.value = 'two'
+      await assert.rejects(invoke(), OutOfDate)
+      assert.deepEqual([seen, sent.length], [['one', 'one'], 2])
+    })
+  }
+
+  const [PLAIN] = KINDS as [(typeof KINDS)[number]]
+
+  test('lets the error out of the second run, and does not run a third time', async () => {
+    const { say, accepted, seen, answer, invoke } = await guarded(PLAIN)
+    await invoke()
+    accepted.value = 'three'
+    say(answer('two'))
+    await assert.rejects(invoke(), OutOfDate)
+    assert.deepEqual(seen, ['one', 'one', 'two'])
+  })
+
+  test('asks nobody where the predicate says no', async () => {
+    const predicate = mock.fn(() => false)
+    const { sent, accepted, seen, invoke } = await guarded(PLAIN, { refreshOn: predicate })
+    await invoke()
+    accepted.value = 'two'
+    await assert.rejects(invoke(), OutOfDate)
+    assert.deepEqual([seen.length, sent.length, predicate.mock.callCount()], [2, 1, 1])
+    assert.ok((predicate.mock.calls[0]?.arguments as unknown[])[0] instanceof OutOfDate)
+  })
+
+  test('lets the handler\'s error out where the values cannot be read again', async () => {
+    for (const failing of [reply(500), refusal('AccessDeniedException'), parameters({}, ['/app/value']), unreachable('ECONNRESET'), reply(200, '<html>')]) {
+      consoleLines()
+      clearCache()
+      const { say, accepted, seen, invoke } = await guarded(PLAIN)
+      await invoke()
+      accepted.value = 'two'
+      say(failing)
+      await assert.rejects(invoke(), OutOfDate)
+      assert.deepEqual(seen, ['one', 'one'])
+    }
+  })
+
+  test('lets the handler\'s error out before Lambda\'s time is over', async () => {
+    mockTimeouts()
+    const aws = scene(SSM.answer('one'))
+    const handler = withCache(() => Promise.reject(new OutOfDate()), { ...SSM.entry(), fetch: aws.fetch, refreshOn })
+    await assert.rejects(handler({}, lambdaContext()), OutOfDate)
+    aws.say('never')
+    const result = handler({}, contextWith(1000))
+    const outcome = assert.rejects(result, OutOfDate)
+    await until(() => aws.sent.length === 3)
+    await advance(800)
+    assert.equal(await isSettled(result), true)
+    await outcome
+  })
+
+  test('reads again all that the handler was given', async () => {
+    const { fetch, sent } = script(({ headers }) => (/SSM/.test(headers['x-amz-target'] ?? '') ? SSM : SECRETS).answer(String(sent.length)))
+    const handler = withCache((_: unknown, context) => (sent.length < 4 ? Promise.reject(new OutOfDate()) : [context.value, context.secret].sort()), {
+      ssm: ['/app/value'], secrets: [{ id: 'app/value', as: 'secret' }], fetch, refreshOn,
+    })
+    assert.deepEqual(await handler({}, lambdaContext()), ['3', '4'])
+    assert.equal(sent.length, 4)
+  })
+
+  test('costs one extra call for 50 invocations that fail at once', async () => {
+    const { say, sent, accepted, seen, answer, invoke } = await guarded(PLAIN)
+    await invoke()
+    accepted.value = 'two'
+    say(answer('two'))
+    assert.deepEqual(await Promise.all(Array.from({ length: 50 }, invoke)), Array.from({ length: 50 }, () => 'two'))
+    assert.deepEqual([sent.length, seen.length], [2, 101])
+  })
+
+  test('gets 50 invocations through the rotation of a password, for one extra call', async () => {
+    const aws = await local({ secrets: { 'db/password': 'first' } })
+    const database = { password: 'first', logins: 0, async login(password: string) {
+      await turns(1 + (this.logins++ % 7))
+      if (password !== this.password) throw new OutOfDate('28P01')
+      return 'rows'
+    } }
+    const handler = withCache(async (_: unknown, context) => database.login(context.password), { secrets: ['db/password'], refreshOn })
+    await handler({}, lambdaContext())
+    const results = Array.from({ length: 50 }, async (_, index) => {
+      await turns(index % 10)
+      if (index === 25) aws.putSecret('db/password', (database.password = 'second'))
+      return handler({}, lambdaContext())
+    })
+    assert.deepEqual(new Set(await Promise.all(results)), new Set(['rows']))
+    assert.equal(aws.requests.length, 2)
+    assert.ok(database.logins > 51, 'some came with the old password')
+  })
+
+  test('asks again where a request that began before the error brings the old value', async () => {
+    const { say, hold, sent, accepted, seen, answer, invoke, aws } = await guarded(PLAIN)
+    await invoke()
+    const release = hold()
+    const forced = getParameter('/app/value', { fetch: aws.fetch, maxAge: 0 })
+    await until(() => sent.length === 2)
+    accepted.value = 'two'
+    const result = invoke()
+    await turns()
+    release()
+    say(answer('two'))
+    assert.deepEqual([await forced, await result, seen], ['one', 'two', ['one', 'one', 'two']])
+    assert.equal(sent.length, 3)
+  })
+
+  test('takes for changed what is not known to be the same', async () => {
+    class Secret {
+      readonly #value: string
+      constructor(value: string) { this.#value = value }
+      get value() { return this.#value }
+    }
+    const loop = () => { const object: Record<string, unknown> = {}; return (object['self'] = object) }
+    const CHANGES: readonly [what: string, load: (version: number) => unknown, isChanged: boolean][] = [
+      ['private state', (version) => new Secret(String(version)), true],
+      ['a getter that throws', () => ({ get value() { throw new Error('not the handler\'s') } }), true],
+      ['a loop that is the same', loop, false],
+      ['a Map', (version) => new Map([['value', version]]), true],
+      ['a function', () => () => {}, true],
+      ['other plain data', (version) => ({ list: [1, { version }] }), true],
+      ['a longer list', (version) => Array.from({ length: version }, () => 1), true],
+      ['a property more', (version) => ({ a: 1, ...(version > 1 && { b: undefined }) }), true],
+      ['plain data', () => ({ list: [1, { a: null, b: 'text' }], nan: NaN }), false],
+      ['bytes', () => new TextEncoder().encode('same'), false],
+      ['the same object', ((secret) => () => secret)(new Secret('same')), false],
+    ]
+    for (const [what, load, isChanged] of CHANGES) {
+      let [version, runs] = [0, 0]
+      const handler = withCache(() => { if ((runs += 1) < 2) throw new OutOfDate(); return 'recovered' }, { custom: [{ as: 'value', load: () => load((version += 1)) }], refreshOn })
+      const outcome = await handler({}, lambdaContext()).catch((error: unknown) => error)
+      if (isChanged) assert.equal(outcome, 'recovered', what)
+      else assert.ok(outcome instanceof OutOfDate, what)
+    }
+    const file = join(await temporaryFolder(), 'object')
+    const aws = scene(reply(200, 'content'))
+    let runs = 0
+    const handler = withCache(() => { if ((runs += 1) < 2) throw new OutOfDate(); return 'recovered' }, { s3: [{ uri: 's3://bucket/object', file }], fetch: aws.fetch, refreshOn })
+    assert.equal(await handler({}, lambdaContext()), 'recovered', 'a file without an ETag')
+  })
+
+  test('lets the handler\'s error out where the predicate throws', async () => {
+    const { accepted, invoke } = await guarded(PLAIN, { refreshOn: () => assert.fail('not the handler\'s') })
+    accepted.value = 'two'
+    await assert.rejects(invoke(), OutOfDate)
+  })
+
+  test('is not for a handler that streams', async () => {
+    const aws = scene(SSM.answer('one'))
+    const handler = withCacheStream(async (_: unknown, responseStream, context) => {
+      responseStream.write(String(Reflect.get(context, 'value')))
+      aws.say(SSM.answer('two'))
+      throw new OutOfDate()
+    }, { ...SSM.entry(), fetch: aws.fetch, refreshOn })
+    const stream = responseStream()
+    await assert.rejects(handler({}, stream, lambdaContext()), OutOfDate)
+    assert.deepEqual([aws.sent.length, String(stream.read())], [1, 'one'])
+  })
+})
+
+// ---- Deadline ----
+
+/** Keeps the event loop from anything else. */
+function block(milliseconds: number): void {
+  for (const end = performance.now() + milliseconds; performance.now() < end; );
+}
+
+describe('the deadline', () => {
+  const EVERYTHING = {
+    ssm: ['/app/quick', { names: ['/app/a', '/app/b'], as: 'group', region: 'eu-west-1' }],
+    secrets: ['app/secret'],
+    s3: [{ uri: 's3://bucket/object', parse: text }],
+    custom: [{ as: 'slow', load: () => new Promise<never>(() => {}) }, { as: 'fast', load: () => 'fast' }],
+  } as const satisfies Options
+
+  /** Answers for /app/quick, and for nothing else. */
+  function quick(): Script {
+    return script(({ body }) => (body.includes('/app/quick') ? parameters({ '/app/quick': 'quick' }) : 'never'))
+  }
+
+  test('ends the wait 200 ms before Lambda does, and names what has not come', async () => {
+    mockTimeouts()
+    const { fetch, sent } = quick()
+    const handler = withCache(() => assert.fail('no handler without its values'), { ...EVERYTHING, fetch })
+    const result = failure(handler({}, contextWith(1500)), { code: 'Timeout' })
+    await turns()
+    await advance(1299)
+    assert.equal(await isSettled(result), false)
+    await advance(1)
+    assert.equal(await isSettled(result), true)
+    const error = await result
+    const expected = [
+      ['ssm /app/a', 'ssm.eu-west-1.amazonaws.com'], ['ssm /app/b', 'ssm.eu-west-1.amazonaws.com'], ['secrets app/secret', 'secretsmanager.us-east-1.amazonaws.com'],
+      ['s3 s3://bucket/object', 's3.us-east-1.amazonaws.com'], ['custom slow'],
+    ]
+    for (const texts of expected) assert.ok(error.message.split('\n').some((line) => texts.every((text) => line.includes(text))), `${texts.join()} in ${error.message}`)
+    assert.equal(error.message.split('VPC needs').length, 2, 'the hint once')
+    assert.doesNotMatch(error.message, /quick|fast/)
+    assertKeepsSecrets(error)
+    const requests = sent.length
+    assert.equal(await getParameter('/app/quick', { fetch }), 'quick')
+    assert.equal(sent.length, requests, 'what has come is kept')
+  })
+
+  for (const { source, id, answer, options } of CACHED) {
+    test(`names the one: ${source}`, async () => {
+      mockTimeouts()
+      const handler = withCache(() => {}, options(scene('never')))
+      const result = failure(handler({}, contextWith(1000)), { code: 'Timeout', source, id }, id, 'VPC')
+      await advance(799)
+      assert.equal(await isSettled(result), false)
+      await advance(1)
+      assert.equal(await isSettled(result), true)
+      await result
+    })
+
+    test(`gives the last value where it may: ${source}`, async () => {
+      mockTimeouts()
+      const aws = scene(answer('one'))
+      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value') as unknown, options(aws))
+      await handler({}, contextWith(1000))
+      const lines = consoleLines()
+      aws.say('never')
+      pass(MINUTE)
+      const result = handler({}, contextWith(1000))
+      await advance(800)
+      assert.equal(await isSettled(result), true)
+      assert.deepEqual([await result, lines.length], ['one', 1])
+    })
+
+    test(`holds for who waits for a refresh ahead, too: ${source}`, async () => {
+      mockTimeouts()
+      const aws = scene(answer('one'))
+      const [patient, hasty] = [60, 10].map((maxAge) => withCache(() => {}, { ...options(aws), maxAge, staleIfError: 0 }))
+      await patient!({}, lambdaContext())
+      aws.say('never')
+      pass(48 * SECOND)
+      const ahead = patient!({}, lambdaContext())
+      await until(() => aws.sent.length === 2)
+      const result = failure(hasty!({}, contextWith(300)), { code: 'Timeout' })
+      await advance(99)
+      assert.equal(await isSettled(result), false)
+      await advance(1)
+      assert.equal(await isSettled(result), true)
+      await advance(200)
+      await Promise.all([ahead, result])
+    })
+  }
+
+  test('has passed where there is less than 200 ms left', async () => {
+    for (const left of [200, 100, 1]) {
+      mockTimeouts()
+      const result = failure(withCache(() => {}, { ...SSM.entry(), fetch: script('never').fetch })({}, contextWith(left)), { code: 'Timeout' })
+      await turns()
+      mock.timers.tick(1)
+      assert.equal(await isSettled(result), true)
+      await result
+      clearCache()
+    }
+  })
+
+  test('is none where the time that remains is not positive: nobody enforces it', async () => {
+    for (const left of [0, -5, NaN]) {
+      clearCache()
+      const { fetch } = script(SSM.answer('one'))
+      assert.equal(await withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch })({}, { ...lambdaContext(), getRemainingTimeInMillis: () => left }), 'one')
+    }
+  })
+
+  test('is that of Lambda\'s own context in the one of a durable function', async () => {
+    mockTimeouts()
+    const { fetch } = script('never')
+    const handler = withCache(() => assert.fail('no handler without its values'), { ssm: ['/app/value'], fetch })
+    const result = failure(handler({}, { lambdaContext: contextWith(1500) } as never), { code: 'Timeout' })
+    await turns()
+    await advance(1299)
+    assert.equal(await isSettled(result), false)
+    await advance(1)
+    assert.equal(await isSettled(result), true)
+  })
+
+  test('is none for what is there', async () => {
+    const handler = withCache((_: unknown, context) => context.value, { ...SSM.entry(), ssm: ['/app/value'], fetch: script(SSM.answer('one')).fetch })
+    await handler({}, lambdaContext())
+    assert.equal(await handler({}, contextWith(0)), 'one')
+  })
+
+  for (const { source, answer, options } of CACHED) {
+    test(`abandons what hangs, deaf to its signal, so that the next invocation begins anew: ${source}`, async () => {
+      mockTimeouts()
+      let deaf = true
+      let calls = 0
+      const aws = scene(answer('one'))
+      const never = (): Promise<never> => ((calls += 1), new Promise<never>(() => {}))
+      const hanging = { fetch: (...args: Parameters<Fetch>) => (deaf ? never() : aws.fetch(...args)), load: () => (deaf ? never() : aws.load()) }
+      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value') as unknown, options({ ...aws, ...hanging }))
+      for (const time of [1, 2]) {
+        const result = failure(handler({}, contextWith(1000)), { code: 'Timeout', source })
+        await advance(800)
+        assert.equal(await isSettled(result), true)
+        await result
+        assert.equal(calls, time, 'a call of its own')
+      }
+      await advance(20 * SECOND)
+      assert.equal(calls, 2, 'nothing begins for an invocation that has ended')
+      deaf = false
+      assert.equal(await handler({}, contextWith(1000)), 'one')
+    })
+
+    test(`begins no attempt for an invocation that has ended, and aborts the one under way: ${source}`, async () => {
+      mockTimeouts()
+      const aws = scene(reply(500))
+      mock.method(Math, 'random', () => 0.999)
+      const handler = withCache(() => {}, options(aws))
+      const release = aws.hold()
+      const result = failure(handler({}, contextWith(500)), { code: 'Timeout' })
+      await advance(300)
+      await result
+      if (source !== 'custom') assert.ok(aws.sent[0]!.signal.aborted)
+      release()
+      await advance(10 * SECOND)
+      assert.equal(aws.sent.length, 1)
+    })
+
+    test(`leaves the handler half of the time where there is a value to fall back on: ${source}`, async () => {
+      mockTimeouts()
+      const aws = scene(answer('one'))
+      const handler = withCache((_: unknown, context) => [Reflect.get(context, 'value'), context.getRemainingTimeInMillis()], options(aws))
+      await handler({}, contextWith(10 * SECOND))
+      const lines = consoleLines()
+      aws.say('never')
+      pass(MINUTE)
+      const result = handler({}, contextWith(4 * SECOND))
+      await advance(2 * SECOND)
+      assert.equal(await isSettled(result), true)
+      assert.deepEqual([await result, lines.length], [['one', 2 * SECOND], 1])
+    })
+  }
+
+  test('abandons a request for several parameters when nobody waits for any of them', async () => {
+    mockTimeouts()
+    const aws = scene('never')
+    const [short, long] = ['/a', '/b'].map((name) => withCache(() => {}, { ssm: [name], fetch: aws.fetch }))
+    const results = [failure(short!({}, contextWith(500)), { code: 'Timeout', id: '/a' }), failure(long!({}, contextWith(1000)), { code: 'Timeout', id: '/b' })]
+    await advance(300)
+    await results[0]
+    assert.deepEqual([aws.sent.length, aws.sent[0]!.signal.aborted], [1, false])
+    await advance(500)
+    await results[1]
+    assert.equal(aws.sent[0]!.signal.aborted, true)
+  })
+
+  test('lets an abandoned load that ends late replace nothing newer', async () => {
+    mockTimeouts()
+    const settle: ((value: string) => void)[] = []
+    const load = () => new Promise<string>((resolve) => settle.push(resolve))
+    const handler = withCache((_: unknown, context) => context.value, { custom: [{ as: 'value', load }] })
+    const first = failure(handler({}, contextWith(500)), { code: 'Timeout' })
+    await advance(300)
+    await first
+    const second = handler({}, contextWith(500))
+    await until(() => settle.length === 2)
+    settle[1]!('new')
+    assert.equal(await second, 'new')
+    settle[0]!('old')
+    await turns()
+    assert.equal(await handler({}, contextWith(500)), 'new')
+  })
+
+  test('holds nothing against an answer that came while the event loop was blocked', async () => {
+    mock.timers.reset()
+    const aws = await local({ parameters: { '/app/value': 'one' } })
+    aws.intercept = () => sleep(20).then(() => false)
+    const handler = withCache((_: unknown, context) => context.value, { ssm: ['/app/value'] })
+    const result = handler({}, contextWith(600))
+    await until(() => aws.requests.length === 1)
+    await sleep(100)
+    block(500)
+    assert.equal(await result, 'one')
+  })
+
+  test('may be further away than a timer can be', async () => {
+    for (const left of [2 ** 31, 2 ** 53, Infinity]) {
+      const { fetch } = script(SSM.answer('one'))
+      clearCache()
+      assert.equal(await withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch })({}, contextWith(left)), 'one')
+    }
+  })
+
+  test('is none for a context that does not know it', async () => {
+    const { fetch } = script(SSM.answer('one'))
+    const handler = withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch })
+    for (const context of [{}, { getRemainingTimeInMillis: undefined }, undefined]) {
+      clearCache()
+      assert.equal(await handler({}, context as never), 'one')
+    }
+  })
+
+  test('leaves no timer behind', async () => {
+    const timers = () => process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length
+    const before = timers()
+    for (const { options, answer } of CACHED) await withCache(() => {}, options(scene(answer('one'))))({}, lambdaContext())
+    for (const { options } of CACHED) {
+      clearCache()
+      await failure(withCache(() => {}, options(scene(reply(403))))({}, lambdaContext()))
+    }
+    assert.equal(timers(), before)
+  })
+})
+
 // ---- Direct access ----
 
 describe('direct access', () => {
@@ -1449,6 +1744,502 @@ for (const { source, id, action, codes, malformed, read, entry, put, answer } of
     })
   })
 }
+
+// ---- Refresh ahead ----
+
+for (const { source, attempts, answer, options } of CACHED) {
+  describe(`refresh ahead: ${source}`, () => {
+    /** A value that was read 48 s ago, 80 % of its maxAge, and has changed since. */
+    async function nearlyExpired(handle: (value: unknown) => unknown = (value) => value) {
+      const aws = scene(answer('one'))
+      const handler = withCache((_: unknown, context) => handle(Reflect.get(context, 'value')), options(aws))
+      const invoke = () => handler({}, lambdaContext())
+      await invoke().catch(() => {})
+      pass(48 * SECOND)
+      aws.say(answer('two'))
+      return { ...aws, invoke }
+    }
+
+    test('serves what it has past 80 % of maxAge, and what has come meanwhile to the next', async () => {
+      const { sent, invoke } = await nearlyExpired()
+      pass(-1)
+      assert.deepEqual([await invoke(), sent.length], ['one', 1])
+      pass(1)
+      assert.deepEqual([await invoke(), sent.length], ['one', 2])
+      assert.deepEqual([await invoke(), sent.length], ['two', 2])
+      pass(48 * SECOND - 1)
+      assert.deepEqual([await invoke(), sent.length], ['two', 2], 'the new value has its own maxAge')
+    })
+
+    for (const [outcome, handle] of [['returned', (value: unknown) => value], ['thrown', (value: unknown) => Promise.reject(value)]] as const) {
+      test(`begins with the handler, and ends before the result is ${outcome}`, async () => {
+        let runs = 0
+        const { sent, hold, invoke } = await nearlyExpired((value) => ((runs += 1), handle(value)))
+        const release = hold()
+        const result = invoke().catch((thrown: unknown) => thrown)
+        await until(() => sent.length === 2)
+        await turns()
+        assert.equal(runs, 2, 'the handler does not wait')
+        assert.equal(await isSettled(result), false)
+        release()
+        assert.equal(await result, 'one')
+        assert.equal(await invoke().catch((thrown: unknown) => thrown), 'two')
+        assert.equal(sent.length, 2)
+      })
+    }
+
+    const failures: Answer[] = [reply(500), reply(429), reply(403), unreachable('ECONNRESET'), ...(source === 'ssm' || source === 'secrets' ? [refusal('ThrottlingException'), reply(200, '<html>')] : [])]
+    test('fails in silence, after one attempt, and is not tried again for that value', async () => {
+      const lines = consoleLines()
+      for (const failing of failures) {
+        clearCache()
+        const { sent, say, invoke } = await nearlyExpired()
+        say(failing)
+        for (const seconds of [0, 0, 6, 6 - 0.001]) {
+          pass(seconds * SECOND)
+          assert.deepEqual([await invoke(), sent.length], ['one', 2])
+        }
+        say(answer('two'))
+        pass(1)
+        assert.deepEqual([await invoke(), sent.length], ['two', 3], 'no value is older than its maxAge')
+      }
+      assert.deepEqual(lines, [])
+    })
+
+    test('takes 300 ms at most', async () => {
+      mockTimeouts()
+      const { sent, say, invoke } = await nearlyExpired()
+      say('never')
+      const result = invoke()
+      await turns()
+      mock.timers.tick(299)
+      assert.equal(await isSettled(result), false)
+      assert.equal(sent[1]!.signal.aborted, false)
+      mock.timers.tick(1)
+      assert.equal(await isSettled(result), true)
+      assert.equal(await result, 'one')
+      if (source !== 'custom') assert.ok(sent[1]!.signal.aborted, 'nothing is left running')
+      assert.deepEqual([await invoke(), sent.length], ['one', 2])
+    })
+
+    test('happens once for all invocations of the moment', async () => {
+      const { sent, invoke } = await nearlyExpired()
+      assert.deepEqual(await Promise.all([invoke(), invoke(), invoke()]), ['one', 'one', 'one'])
+      assert.equal(sent.length, 2)
+    })
+
+    test('leaves no timer behind', async () => {
+      const timers = () => process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length
+      const { sent, invoke } = await nearlyExpired()
+      const before = timers()
+      await invoke()
+      assert.deepEqual([sent.length, timers()], [2, before])
+    })
+
+    for (const [seconds, requests] of [[0, 7], [Infinity, 1]] as const) {
+      test(`never happens with maxAge ${seconds}`, async () => {
+        const aws = scene(answer('one'))
+        const invoke = invoking({ ...options(aws), maxAge: seconds }, 'value')
+        for (const pause of [0, 0, 1, 50 * SECOND, 55 * SECOND, HOUR, 10_000 * HOUR]) {
+          pass(pause)
+          await invoke()
+        }
+        assert.equal(aws.sent.length, requests)
+      })
+    }
+
+    test('is what a reader waits for who needs the value meanwhile', async () => {
+      const { invoke, ...aws } = await nearlyExpired()
+      const needy = invoking({ ...options(aws), maxAge: 10 }, 'value')
+      const release = aws.hold()
+      const result = invoke()
+      await until(() => aws.sent.length === 2)
+      const waiting = needy()
+      assert.equal(await isSettled(waiting), false)
+      release()
+      assert.deepEqual([await result, await waiting, aws.sent.length], ['one', ['two'], 2])
+    })
+
+    for (const recovers of [true, false]) {
+      test(`does not fail those who need the value, who ${recovers ? 'ask again' : 'fail after attempts of their own'}`, async () => {
+        const lines = consoleLines()
+        const { invoke, ...aws } = await nearlyExpired()
+        const needy = invoking({ ...options(aws), maxAge: 10, staleIfError: 0 }, 'value')
+        aws.say(reply(500))
+        const release = aws.hold()
+        const result = invoke()
+        await until(() => aws.sent.length === 2)
+        const waiting = Promise.allSettled([needy(), needy()])
+        await turns()
+        if (recovers) aws.say(answer('three'))
+        release()
+        assert.equal(await result, 'one')
+        assert.deepEqual((await waiting).map(({ status }) => status), recovers ? ['fulfilled', 'fulfilled'] : ['rejected', 'rejected'])
+        assert.equal(aws.sent.length, recovers ? 3 : 2 + attempts)
+        assert.deepEqual(lines, [])
+      })
+    }
+  })
+}
+
+describe('refresh ahead', () => {
+  test('is awaited where another entry fails, too', async () => {
+    const missing = scene(refusal('ResourceNotFoundException'))
+    const early = scene(SSM.answer('one'))
+    const fetch: Fetch = (url, init) => (init.headers['x-amz-target']!.startsWith('AmazonSSM') ? early.fetch(url, init) : missing.fetch(url, init))
+    const handler = withCache(() => {}, { ssm: ['/app/value'], secrets: [{ id: 'app/other', maxAge: 0 }], maxAge: 60, fetch })
+    await getParameter('/app/value', { fetch, maxAge: 60 })
+    pass(59 * SECOND)
+    const go = early.hold()
+    const result = failure(handler({}, lambdaContext()), { code: 'ResourceNotFoundException' })
+    await until(() => early.sent.length === 2 && missing.sent.length === 1)
+    assert.equal(await isSettled(result), false)
+    go()
+    await result
+  })
+
+  test('joins an ordinary refresh that is under way, and does not make it another', async () => {
+    const aws = scene(SSM.answer('one'))
+    const [patient, hasty] = [60, 10].map((maxAge) => invoking({ ...SSM.entry(), fetch: aws.fetch, maxAge, staleIfError: 0 }, 'value'))
+    await patient!()
+    pass(48 * SECOND)
+    aws.say(reply(500))
+    const release = aws.hold()
+    const failing = [failure(hasty!(), { code: 'Http500' })]
+    await until(() => aws.sent.length === 2)
+    const result = patient!()
+    failing.push(failure(hasty!(), { code: 'Http500' }))
+    await turns()
+    release()
+    await Promise.all(failing)
+    assert.deepEqual([await result, aws.sent.length], [['one'], 4], 'three attempts for all of them')
+  })
+
+  test('keeps a value that is still good where the thing is gone', async () => {
+    const aws = scene(SSM.answer('one'))
+    const invoke = invoking({ ssm: [{ name: '/app/value', default: 'default' }], fetch: aws.fetch }, 'value')
+    await invoke()
+    aws.say(parameters({}, ['/app/value']))
+    pass(50 * SECOND)
+    assert.deepEqual([await invoke(), await invoke(), aws.sent.length], [['one'], ['one'], 2])
+    pass(10 * SECOND)
+    assert.deepEqual([await invoke(), aws.sent.length], [['default'], 3])
+  })
+
+  test('goes out before a handler that blocks the event loop, and takes the answer that came meanwhile', async () => {
+    mock.timers.reset()
+    const aws = await local({ parameters: { '/app/value': 'one' } })
+    const handler = withCache((_: unknown, context) => (block(400), context.value), { ssm: ['/app/value'], maxAge: 5 })
+    await handler({}, lambdaContext())
+    aws.putParameter('/app/value', 'two')
+    mock.timers.enable({ apis: ['Date'], now: Date.now() + 4100 })
+    assert.equal(await handler({}, lambdaContext()), 'one')
+    assert.equal(await handler({}, lambdaContext()), 'two')
+    assert.equal(aws.requests.length, 2)
+  })
+
+  test('keeps parameters that came together in one request', async () => {
+    const aws = await local({ parameters: { '/a/one': '1', '/a/two': '2', '/a/three': '3' } })
+    let draws = 0
+    mock.method(Math, 'random', () => (draws += 0.37) % 1)
+    const handler = withCache(() => {}, { ssm: ['/a/one', { names: ['/a/two', '/a/three'], as: 'group' }] })
+    for (let second = 0; second < 600; second += 1, pass(SECOND)) await handler({}, lambdaContext())
+    assert.ok(aws.requests.length > 9, `${aws.requests.length} requests in ten minutes`)
+    for (const { body } of aws.requests) assert.equal((JSON.parse(String(body)) as { Names: string[] }).Names.length, 3)
+  })
+
+  test('comes between 80 % and 100 % of maxAge, by chance', async () => {
+    const chances = [0, 0.25, 0.5, 0.999]
+    const points = [48_000, 51_000, 54_000, 59_988]
+    for (const [index, chance] of chances.entries()) {
+      clearCache()
+      mock.method(Math, 'random', () => chance)
+      const aws = scene(SSM.answer('one'))
+      const invoke = invoking({ ...SSM.entry(), fetch: aws.fetch })
+      await invoke()
+      pass(points[index]! - 1)
+      await invoke()
+      assert.equal(aws.sent.length, 1)
+      // A point may lie between two milliseconds.
+      pass(2)
+      await invoke()
+      assert.equal(aws.sent.length, 2)
+    }
+  })
+
+  test('comes at another time for each entry of an invocation', async () => {
+    const chances = [0, 0.5]
+    mock.method(Math, 'random', () => chances.shift() ?? 0)
+    const [first, second] = [mock.fn(() => 1), mock.fn(() => 2)]
+    const invoke = invoking({ custom: [{ as: 'first', load: first }, { as: 'second', load: second }] })
+    const calls = async () => (await invoke(), [first.mock.callCount(), second.mock.callCount()].sort())
+    assert.deepEqual(await calls(), [1, 1])
+    pass(48 * SECOND)
+    assert.deepEqual(await calls(), [1, 2])
+    pass(6 * SECOND)
+    assert.deepEqual(await calls(), [2, 2])
+  })
+
+  test('reads only what is due', async () => {
+    const { fetch, sent } = script(({ headers, url }) => (/ssm/i.test(headers['x-amz-target'] ?? '') ? SSM : url.includes('s3') ? S3 : SECRETS).answer('one'))
+    const invoke = invoking({ ssm: ['/app/value'], secrets: [{ id: 'app/value', as: 'secret', maxAge: 600 }], s3: [{ uri: 's3://bucket/app/value', parse: text, as: 'object', maxAge: 20 }], fetch })
+    const hosts = () => sent.splice(0).map(({ url }) => new URL(url).host.replace('.us-east-1.amazonaws.com', ''))
+    await invoke()
+    assert.deepEqual(hosts().sort(), ['bucket.s3', 'secretsmanager', 'ssm'])
+    for (const [seconds, ...expected] of [[16, 'bucket.s3'], [32, 'bucket.s3'], [48, 'bucket.s3', 'ssm']] as const) {
+      pass(START + seconds * SECOND - Date.now())
+      await invoke()
+      assert.deepEqual(hosts().sort(), expected)
+    }
+  })
+})
+
+// ---- Stale if error ----
+
+describe('stale if error', () => {
+  /** What passes by itself: three attempts, then the last value. */
+  const PASSING: readonly [what: string, answer: Answer, code: string][] = [
+    ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_SOCKET'].map((code): (typeof PASSING)[number] => [code, unreachable(code), 'NetworkError']),
+    ...['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'].map((code): (typeof PASSING)[number] => [code, unreachable(code), 'Timeout']),
+    ['the timeout of a fetch of the user', new DOMException(`${CANARY}-body`, 'TimeoutError'), 'Timeout'],
+    ['fetch failed, without a code', new TypeError('fetch failed'), 'NetworkError'],
+    ['too many open files', unreachable('EMFILE'), 'NetworkError'],
+    ...[408, 429, 500, 502, 503, 504, 507, 599].map((status): (typeof PASSING)[number] => [`HTTP ${status}`, reply(status, `<html>${CANARY}-body`), `Http${status}`]),
+    ...['ThrottlingException', 'TooManyRequestsException', 'RequestLimitExceeded'].map((code): (typeof PASSING)[number] => [`${code} as HTTP 400`, refusal(code), code]),
+    ['SlowDown', xml(503, 'SlowDown'), 'SlowDown'],
+    ['a body cut short', reply(200, `${CANARY}-body`, { 'content-length': '99' }), 'NetworkError'],
+  ]
+  for (const [what, failing, code] of PASSING) {
+    test(`serves the last value for staleIfError, and asks every 5 s: ${what}`, async () => {
+      const lines = consoleLines()
+      for (const { source, id, answer, entry } of SOURCES) {
+        clearCache()
+        const [began, aws] = [Date.now(), scene(answer(`${CANARY}-one`))]
+        const invoke = invoking({ ...entry(), fetch: aws.fetch }, 'value')
+        await invoke()
+        aws.say(failing)
+        for (const [milliseconds, requests, warnings] of [[60_000, 3, 1], [60_000, 0, 0], [64_999, 0, 0], [65_000, 3, 1], [359_999, 3, 1]] as const) {
+          pass(began + milliseconds - Date.now())
+          aws.sent.length = lines.length = 0
+          assert.deepEqual([await invoke(), aws.sent.length, lines.length], [[`${CANARY}-one`], requests, warnings], `${source} at ${milliseconds}`)
+          for (const line of lines) {
+            assert.ok(line.includes(id) && line.includes(code.replace(/^(Http|NetworkError|Timeout).*/, '')) && !line.includes('\n'), line)
+            assertKeepsSecrets(new Error(line))
+          }
+        }
+        pass(1)
+        lines.length = 0
+        await failure(invoke(), { code, source, id })
+        assert.deepEqual(lines, [], 'an error that goes out needs no line')
+        aws.say(answer('two'))
+        assert.deepEqual(await invoke(), ['two'])
+      }
+    })
+  }
+
+  for (const { source, attempts, answer, options } of CACHED) {
+    /** A value that has expired, and cannot be read again. */
+    async function expired(failing: Answer = reply(500), more: Options = {}) {
+      const aws = scene(answer('one'))
+      const invoke = invoking({ ...options(aws), ...more }, 'value')
+      await invoke()
+      aws.say(failing)
+      pass(MINUTE)
+      return { ...aws, invoke, lines: consoleLines() }
+    }
+
+    test(`warns once for all who wait, and recovers: ${source}`, async () => {
+      const { say, sent, invoke, lines } = await expired()
+      assert.deepEqual(await Promise.all([invoke(), invoke(), invoke()]), [['one'], ['one'], ['one']])
+      assert.deepEqual([sent.length, lines.length], [1 + attempts, 1])
+      say(answer('two'))
+      pass(5 * SECOND - 1)
+      assert.deepEqual([await invoke(), sent.length], [['one'], 1 + attempts])
+      pass(1)
+      assert.deepEqual([await invoke(), sent.length, lines.length], [['two'], 2 + attempts, 1])
+      say(reply(500))
+      pass(MINUTE)
+      assert.deepEqual([await invoke(), lines.length], [['two'], 2], 'the next outage has a line of its own')
+    })
+
+    test(`is for as long as staleIfError says: ${source}`, async () => {
+      for (const seconds of [0, 10, 0.5]) {
+        clearCache()
+        const { sent, invoke } = await expired(reply(500), { staleIfError: seconds })
+        if (seconds) {
+          pass(seconds * SECOND - 1)
+          assert.deepEqual(await invoke(), ['one'])
+          pass(1)
+        }
+        sent.length = 0
+        await failure(invoke(), { source })
+        assert.equal(sent.length, attempts)
+      }
+      clearCache()
+      const { invoke } = await expired(reply(500), { staleIfError: Infinity })
+      pass(10_000 * HOUR)
+      assert.deepEqual(await invoke(), ['one'])
+    })
+
+    test(`helps nobody who has no value yet: ${source}`, async () => {
+      const [aws, lines] = [scene(reply(500)), consoleLines()]
+      const invoke = invoking(options(aws), 'value')
+      for (const requests of [attempts, 2 * attempts]) {
+        await failure(invoke(), { source, code: source === 'custom' ? 'LoadFailed' : 'Http500' })
+        assert.equal(aws.sent.length, requests)
+      }
+      assert.deepEqual(lines, [])
+    })
+
+    test(`takes a timeout for what it is: ${source}`, async () => {
+      const { sent, lines, invoke } = await expired('never')
+      mockTimeouts()
+      const waiting = invoke()
+      await advance(15 * SECOND)
+      if (source === 'custom') return assert.equal(await isSettled(waiting), false, 'a load takes what it takes')
+      assert.deepEqual([await waiting, sent.length, lines.length], [['one'], 4, 1])
+    })
+
+    test(`asks at once who forces it, after a recovery: ${source}`, async () => {
+      const { invoke, ...aws } = await expired()
+      const [strict, forced] = [invoking({ ...options(aws), staleIfError: 0 }, 'value'), invoking({ ...options(aws), maxAge: 0 }, 'value')]
+      await invoke()
+      pass(SECOND)
+      aws.say(answer('two'))
+      assert.deepEqual(await strict(), ['two'])
+      aws.say(answer('three'))
+      pass(SECOND)
+      assert.deepEqual(await forced(), ['three'])
+    })
+  }
+
+  /** What does not pass by itself. */
+  const DEFINITE: readonly [what: string, answer: Answer, code: string, sources?: readonly SourceCase[]][] = [
+    ...['AccessDeniedException', 'ValidationException', 'ExpiredTokenException', 'UnrecognizedClientException', 'DecryptionFailure'].map((code): (typeof DEFINITE)[number] => [code, refusal(code), code]),
+    ['AccessDenied', xml(403, 'AccessDenied'), 'AccessDenied'],
+    ['no such secret', refusal('ResourceNotFoundException'), 'ResourceNotFoundException', [SECRETS]],
+    ['no such parameter', parameters({}, ['/app/value']), 'ParameterNotFound', [SSM]],
+    ['no such object', xml(404, 'NoSuchKey'), 'NoSuchKey', [S3]],
+    ['a page with HTTP 403', reply(403, `<html>${CANARY}-body`), 'Http403'],
+    ['malformed JSON', reply(200, `{"${CANARY}-body`), 'InvalidAnswer', [SSM, SECRETS]],
+    ['a wrong certificate', unreachable('CERT_HAS_EXPIRED'), 'RequestFailed'],
+  ]
+  for (const [what, failing, code, sources = SOURCES] of DEFINITE) {
+    test(`does not hide ${what}`, async () => {
+      const lines = consoleLines()
+      for (const { source, id, answer, entry } of sources) {
+        clearCache()
+        const aws = scene(answer(`${CANARY}-one`))
+        const invoke = invoking({ ...entry(), fetch: aws.fetch }, 'value')
+        await invoke()
+        aws.say(failing)
+        pass(MINUTE)
+        for (const requests of [2, 3]) {
+          assertKeepsSecrets(await failure(invoke(), { code, source, id }))
+          assert.equal(aws.sent.length, requests, 'one attempt')
+        }
+        aws.say(answer('two'))
+        assert.deepEqual(await invoke(), ['two'])
+      }
+      assert.deepEqual(lines, [])
+    })
+  }
+
+  test('has one line in the log for a request that failed, not one for each parameter in it', async () => {
+    for (const failing of [reply(503), unreachable('ECONNRESET')]) {
+      clearCache()
+      const lines = consoleLines()
+      const names = Array.from({ length: 20 }, (_, index) => `/app/p${index}`)
+      const aws = scene(parameters(Object.fromEntries(names.map((name) => [name, 'one']))))
+      const invoke = withCache((_: unknown, context) => Object.getOwnPropertyNames(context).length, { ssm: names, fetch: aws.fetch })
+      await invoke({}, lambdaContext())
+      aws.say(failing)
+      pass(MINUTE)
+      await invoke({}, lambdaContext())
+      assert.equal(lines.length, 2, lines.join('\n'))
+    }
+  })
+
+  test('has a line for each secret that failed, since each is a request', async () => {
+    const lines = consoleLines()
+    const aws = scene(SECRETS.answer('one'))
+    const invoke = invoking({ secrets: ['a', 'b'], fetch: aws.fetch }, 'a')
+    await invoke()
+    aws.say(reply(503))
+    pass(MINUTE)
+    await invoke()
+    assert.deepEqual(lines.map((line) => line.slice(0, 24)).sort(), ['lambda-cache: secrets a:', 'lambda-cache: secrets b:'])
+  })
+
+  test('leaves alone who has a maxAge that has not passed', async () => {
+    const aws = scene(SSM.answer('one'))
+    const [hasty, patient] = [10, 600].map((maxAge) => invoking({ ...SSM.entry(), fetch: aws.fetch, maxAge }, 'value'))
+    const lines = consoleLines()
+    await hasty!()
+    aws.say(reply(500))
+    pass(MINUTE)
+    assert.deepEqual([await patient!(), lines.length], [['one'], 0])
+    assert.deepEqual([await hasty!(), lines.length], [['one'], 1])
+  })
+})
+
+// ---- At most 1,000 entries ----
+
+describe('the size of the cache', () => {
+  /** Reads by number, each with a request of its own. */
+  function numbered() {
+    const { fetch, sent } = script(({ body }) => {
+      const { Names } = JSON.parse(body) as { Names: string[] }
+      return parameters(Object.fromEntries(Names.map((name) => [name, name])))
+    })
+    const read = async (first: number, last = first, maxAge = Infinity) => {
+      sent.length = 0
+      for (let number = first; number <= last; number += 1) assert.equal(await getParameter(`/${number}`, { fetch, maxAge }), `/${number}`)
+      return sent.length
+    }
+    return { fetch, read }
+  }
+
+  test('is 1,000 entries, and the one fetched longest ago goes', async () => {
+    const { read } = numbered()
+    assert.equal(await read(1, 1000), 1000)
+    assert.equal(await read(1, 1000), 0, '1,000 are kept')
+    assert.equal(await read(1, 1, 0), 1, 'the first is fetched anew')
+    assert.equal(await read(1001), 1)
+    assert.equal(await read(1), 0, 'it has not been fetched longest ago')
+    assert.equal(await read(3, 1001), 0)
+    assert.equal(await read(2), 1, 'the second has')
+  })
+
+  test('is not used up by failures', async () => {
+    const { read } = numbered()
+    await read(1, 999)
+    const { fetch } = script(reply(403))
+    for (let number = 0; number < 50; number += 1) await failure(SECRETS.read({ fetch, region: `eu-west-${number}` }))
+    assert.equal(await read(1, 1000), 1)
+  })
+
+  test('does not count what a withCache reads: 1,100 entries get warm, and stay', async () => {
+    const { fetch, read } = numbered()
+    let calls = 0
+    const counted: Fetch = (url, init) => ((calls += 1), fetch(url, init))
+    const names = Array.from({ length: 1100 }, (_, index) => `${index}`)
+    const invoke = invoking({ ssm: names.map((as) => ({ name: `/${as}`, as: `n${as}` })), fetch: counted }, 'n0', 'n1099')
+    for (let time = 0; time < 3; time += 1) assert.deepEqual(await invoke(), ['/0', '/1099'])
+    assert.equal(calls, 110)
+    assert.equal(await read(2000, 3100), 1101)
+    assert.deepEqual([await invoke(), calls], [['/0', '/1099'], 110])
+    assert.equal(await read(2000), 1, 'the one of direct access that was fetched longest ago went')
+  })
+
+  test('limits no invocation', async () => {
+    const { fetch } = numbered()
+    const names = Array.from({ length: 1200 }, (_, index) => `${index}`)
+    const invoke = invoking({ ssm: names.map((as) => ({ name: `/${as}`, as: `n${as}` })), fetch }, ...names.map((as) => `n${as}`))
+    assert.deepEqual(await invoke(), names.map((as) => `/${as}`))
+    assert.deepEqual(await invoke(), names.map((as) => `/${as}`))
+  })
+})
 
 // ---- Loaders ----
 
@@ -2150,6 +2941,68 @@ describeOverBoth('s3', () => {
     clearCache()
     await getObject('s3://bucket/other', { file })
     assert.equal(await readFile(file, 'utf8'), 'other')
+  })
+})
+
+// ---- custom ----
+
+describe('custom', () => {
+  test('loads once for all who wait, and then for maxAge', async () => {
+    const load = mock.fn(async () => (await turns(), { release: load.mock.callCount() }))
+    const invoke = invoking({ custom: [{ as: 'value', load, maxAge: 10 }] }, 'value')
+    const [[one], [other]] = await Promise.all([invoke(), invoke()]) as [[unknown], [unknown]]
+    assert.equal(one, other, 'the same object')
+    pass(8 * SECOND - 1)
+    assert.equal((await invoke())[0], one)
+    assert.equal(load.mock.callCount(), 1)
+    pass(2 * SECOND + 1)
+    assert.notEqual((await invoke())[0], one)
+    assert.equal(load.mock.callCount(), 2)
+  })
+
+  test('takes whatever a load gives for a value, whether it waits or not', async () => {
+    for (const value of [undefined, null, false, 0, '', NaN, [], Symbol.iterator, () => {}]) {
+      for (const load of [mock.fn(() => value), mock.fn(async () => value)]) {
+        const invoke = invoking({ custom: [{ as: 'value', load }] }, 'value')
+        for (let time = 0; time < 3; time += 1) assert.deepEqual(await invoke(), [value])
+        assert.equal(load.mock.callCount(), 1)
+      }
+    }
+  })
+
+  test('says which LoadFailed, and gives its error as the cause', async () => {
+    for (const reason of [new Error('down'), 'down', undefined, null, 7]) {
+      for (const load of [() => Promise.reject(reason), () => { throw reason }]) {
+        const error = await failure(invoking({ custom: [{ as: 'token', load }] }, 'token'), { code: 'LoadFailed', source: 'custom', id: 'token' }, 'custom token')
+        assert.equal(error.cause, reason)
+      }
+    }
+  })
+
+  test('does not cache a failure', async () => {
+    const outcomes = [() => Promise.reject(new Error('down')), () => Promise.resolve('up')]
+    const invoke = invoking({ custom: [{ as: 'value', load: () => outcomes.shift()!() }] }, 'value')
+    await failure(invoke(), { code: 'LoadFailed' })
+    assert.deepEqual(await invoke(), ['up'])
+  })
+
+  test('shares one value between all wrappers with the same load, and no value between others', async () => {
+    const [load, other] = [mock.fn(() => 'one'), mock.fn(() => 'other')]
+    const invocations = [invoking({ custom: [{ as: 'a', load }] }, 'a'), invoking({ custom: [{ as: 'b', load }, { as: 'a', load: other }] }, 'b', 'a')]
+    assert.deepEqual(await Promise.all(invocations.map((invoke) => invoke())), [['one'], ['one', 'other']])
+    assert.deepEqual([load.mock.callCount(), other.mock.callCount()], [1, 1])
+  })
+
+  test('passes on what a load says that reads from this cache itself', async () => {
+    const { fetch } = script(refusal('AccessDeniedException'))
+    const load = () => SECRETS.read({ fetch })
+    assertKeepsSecrets(await failure(invoking({ custom: [{ as: 'value', load }] }), { code: 'AccessDeniedException', source: 'custom', id: 'value', status: 400 }, 'app/value'))
+  })
+
+  test('loads beside the others, and is named beside them where several fail', async () => {
+    const { fetch } = script(refusal('AccessDeniedException'))
+    const invoke = invoking({ ...SSM.entry(), custom: [{ as: 'token', load: () => Promise.reject(new Error('down')) }], fetch })
+    await failure(invoke(), {}, 'custom token', 'ssm /app/value')
   })
 })
 
@@ -3356,2434 +4209,6 @@ export async function password(): Promise<string | undefined> {
   }
 })
 
-// ---- Kit: what the tests below add to it ----
 
-const realTimeout = globalThis.setTimeout
-
-/** From here on timeouts pass with the clock, and not by themselves. */
-function mockTimeouts(): void {
-  // Never twice in a test: a timer of the first time that is cleared in the second would take another one with it.
-  if (globalThis.setTimeout !== realTimeout) return
-  const now = Date.now()
-  mock.timers.reset()
-  mock.timers.enable({ apis: ['Date', 'setTimeout'], now })
-}
-
-/** Runs under mocked timeouts. A pause of no length passes by itself; any other is for the test, or for its server, to pass. */
-async function paced<T>(work: () => Promise<T>): Promise<T> {
-  // The sockets of the test before close under timeouts that are real.
-  await turns()
-  mockTimeouts()
-  let settled = false
-  const promise = work().finally(() => (settled = true))
-  promise.catch(() => {})
-  for (let turn = 0; !settled; turn += 1) {
-    assert.ok(turn < 100_000, 'it takes for ever')
-    await turns(1)
-    mock.timers.tick(0)
-  }
-  return promise
-}
-
-/** Lets time pass, step by step, and after each what follows from it. */
-async function advance(milliseconds: number, step = 100): Promise<void> {
-  for (let left = milliseconds; left > 0; left -= step) {
-    mock.timers.tick(Math.min(step, left))
-    await turns()
-  }
-}
-
-/** Lets everything go on that waits for the disk or for loopback, too. */
-async function calm(): Promise<void> {
-  for (let time = 0; time < 10; time += 1) {
-    await stat(tmpdir())
-    await turns(1)
-  }
-}
-
-/** Whether a promise has come to its end. */
-async function isSettled(promise: Promise<unknown>): Promise<boolean> {
-  let settled = false
-  promise.then(() => (settled = true), () => (settled = true))
-  await turns()
-  return settled
-}
-
-/** The lines that go to the console. */
-function consoleLines(): string[] {
-  const lines: string[] = []
-  for (const method of ['log', 'info', 'warn', 'error', 'debug'] as const) mock.method(console, method, (...args: unknown[]) => void lines.push(args.map(String).join(' ')))
-  return lines
-}
-
-/** A fetch that gives one answer until it is told another, and holds it back while it is told to. */
-function scene(first: Answer) {
-  let [answer, gate] = [first, Promise.resolve()]
-  const { fetch, sent } = script(() => (answer instanceof Response ? answer.clone() : answer))
-  const held: Fetch = async (url, init) => {
-    const [outcome] = await Promise.all([fetch(url, init).then((response) => () => response, (error: unknown) => () => Promise.reject(error)), gate])
-    return outcome()
-  }
-  const say = (next: Answer) => void (answer = next)
-  const hold = () => {
-    let release = (): void => {}
-    gate = new Promise((resolve) => (release = resolve))
-    return release
-  }
-  /** The same, as a `custom` entry has it. */
-  const load = async (): Promise<string> => {
-    const response = await held('http://127.0.0.1/', { method: 'GET', headers: {}, redirect: 'manual', signal: new AbortController().signal })
-    return response.status === 200 ? response.text() : Promise.reject(new Error(`HTTP ${response.status}`))
-  }
-  return { fetch: held, load, sent, say, hold }
-}
-
-type Scene = ReturnType<typeof scene>
-
-/** What the cache does is the same for every source: those of AWS, each with three attempts, and `custom`, with one. */
-const CACHED: readonly { readonly source: Source; readonly id: string; readonly attempts: number; answer(value: string): Response; options(aws: Scene): Options }[] = [
-  ...SOURCES.map(({ source, id, answer, entry }) => ({ source, id, attempts: 3, answer, options: ({ fetch }: Scene) => ({ ...entry(), fetch }) })),
-  { source: 'custom', id: 'value', attempts: 1, answer: (value) => reply(200, value), options: ({ load }) => ({ custom: [{ as: 'value', load }] }) },
-]
-
-/** A small generator of numbers that look random and are the same in every run (mulberry32). */
-function seeded(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
-/** The runtime's context with so much time left, as Lambda counts it. */
-function contextWith(milliseconds: number): LambdaContext {
-  const end = Date.now() + milliseconds
-  return { ...lambdaContext(), getRemainingTimeInMillis: () => end - Date.now() }
-}
-
-/** The stream that the runtime gives to a handler that streams. */
-function responseStream(): PassThrough & ResponseStream {
-  return Object.assign(new PassThrough(), { setContentType() {} })
-}
-
-// ---- Refresh ahead ----
-
-for (const { source, attempts, answer, options } of CACHED) {
-  describe(`refresh ahead: ${source}`, () => {
-    /** A value that was read 48 s ago, 80 % of its maxAge, and has changed since. */
-    async function nearlyExpired(handle: (value: unknown) => unknown = (value) => value) {
-      const aws = scene(answer('one'))
-      const handler = withCache((_: unknown, context) => handle(Reflect.get(context, 'value')), options(aws))
-      const invoke = () => handler({}, lambdaContext())
-      await invoke().catch(() => {})
-      pass(48 * SECOND)
-      aws.say(answer('two'))
-      return { ...aws, invoke }
-    }
-
-    test('serves what it has past 80 % of maxAge, and what has come meanwhile to the next', async () => {
-      const { sent, invoke } = await nearlyExpired()
-      pass(-1)
-      assert.deepEqual([await invoke(), sent.length], ['one', 1])
-      pass(1)
-      assert.deepEqual([await invoke(), sent.length], ['one', 2])
-      assert.deepEqual([await invoke(), sent.length], ['two', 2])
-      pass(48 * SECOND - 1)
-      assert.deepEqual([await invoke(), sent.length], ['two', 2], 'the new value has its own maxAge')
-    })
-
-    for (const [outcome, handle] of [['returned', (value: unknown) => value], ['thrown', (value: unknown) => Promise.reject(value)]] as const) {
-      test(`begins with the handler, and ends before the result is ${outcome}`, async () => {
-        let runs = 0
-        const { sent, hold, invoke } = await nearlyExpired((value) => ((runs += 1), handle(value)))
-        const release = hold()
-        const result = invoke().catch((thrown: unknown) => thrown)
-        await until(() => sent.length === 2)
-        await turns()
-        assert.equal(runs, 2, 'the handler does not wait')
-        assert.equal(await isSettled(result), false)
-        release()
-        assert.equal(await result, 'one')
-        assert.equal(await invoke().catch((thrown: unknown) => thrown), 'two')
-        assert.equal(sent.length, 2)
-      })
-    }
-
-    const failures: Answer[] = [reply(500), reply(429), reply(403), unreachable('ECONNRESET'), ...(source === 'ssm' || source === 'secrets' ? [refusal('ThrottlingException'), reply(200, '<html>')] : [])]
-    test('fails in silence, after one attempt, and is not tried again for that value', async () => {
-      const lines = consoleLines()
-      for (const failing of failures) {
-        clearCache()
-        const { sent, say, invoke } = await nearlyExpired()
-        say(failing)
-        for (const seconds of [0, 0, 6, 6 - 0.001]) {
-          pass(seconds * SECOND)
-          assert.deepEqual([await invoke(), sent.length], ['one', 2])
-        }
-        say(answer('two'))
-        pass(1)
-        assert.deepEqual([await invoke(), sent.length], ['two', 3], 'no value is older than its maxAge')
-      }
-      assert.deepEqual(lines, [])
-    })
-
-    test('takes 300 ms at most', async () => {
-      mockTimeouts()
-      const { sent, say, invoke } = await nearlyExpired()
-      say('never')
-      const result = invoke()
-      await turns()
-      mock.timers.tick(299)
-      assert.equal(await isSettled(result), false)
-      assert.equal(sent[1]!.signal.aborted, false)
-      mock.timers.tick(1)
-      assert.equal(await isSettled(result), true)
-      assert.equal(await result, 'one')
-      if (source !== 'custom') assert.ok(sent[1]!.signal.aborted, 'nothing is left running')
-      assert.deepEqual([await invoke(), sent.length], ['one', 2])
-    })
-
-    test('happens once for all invocations of the moment', async () => {
-      const { sent, invoke } = await nearlyExpired()
-      assert.deepEqual(await Promise.all([invoke(), invoke(), invoke()]), ['one', 'one', 'one'])
-      assert.equal(sent.length, 2)
-    })
-
-    test('leaves no timer behind', async () => {
-      const timers = () => process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length
-      const { sent, invoke } = await nearlyExpired()
-      const before = timers()
-      await invoke()
-      assert.deepEqual([sent.length, timers()], [2, before])
-    })
-
-    for (const [seconds, requests] of [[0, 7], [Infinity, 1]] as const) {
-      test(`never happens with maxAge ${seconds}`, async () => {
-        const aws = scene(answer('one'))
-        const invoke = invoking({ ...options(aws), maxAge: seconds }, 'value')
-        for (const pause of [0, 0, 1, 50 * SECOND, 55 * SECOND, HOUR, 10_000 * HOUR]) {
-          pass(pause)
-          await invoke()
-        }
-        assert.equal(aws.sent.length, requests)
-      })
-    }
-
-    test('is what a reader waits for who needs the value meanwhile', async () => {
-      const { invoke, ...aws } = await nearlyExpired()
-      const needy = invoking({ ...options(aws), maxAge: 10 }, 'value')
-      const release = aws.hold()
-      const result = invoke()
-      await until(() => aws.sent.length === 2)
-      const waiting = needy()
-      assert.equal(await isSettled(waiting), false)
-      release()
-      assert.deepEqual([await result, await waiting, aws.sent.length], ['one', ['two'], 2])
-    })
-
-    for (const recovers of [true, false]) {
-      test(`does not fail those who need the value, who ${recovers ? 'ask again' : 'fail after attempts of their own'}`, async () => {
-        const lines = consoleLines()
-        const { invoke, ...aws } = await nearlyExpired()
-        const needy = invoking({ ...options(aws), maxAge: 10, staleIfError: 0 }, 'value')
-        aws.say(reply(500))
-        const release = aws.hold()
-        const result = invoke()
-        await until(() => aws.sent.length === 2)
-        const waiting = Promise.allSettled([needy(), needy()])
-        await turns()
-        if (recovers) aws.say(answer('three'))
-        release()
-        assert.equal(await result, 'one')
-        assert.deepEqual((await waiting).map(({ status }) => status), recovers ? ['fulfilled', 'fulfilled'] : ['rejected', 'rejected'])
-        assert.equal(aws.sent.length, recovers ? 3 : 2 + attempts)
-        assert.deepEqual(lines, [])
-      })
-    }
-  })
-}
-
-describe('refresh ahead', () => {
-  test('is awaited where another entry fails, too', async () => {
-    const missing = scene(refusal('ResourceNotFoundException'))
-    const early = scene(SSM.answer('one'))
-    const fetch: Fetch = (url, init) => (init.headers['x-amz-target']!.startsWith('AmazonSSM') ? early.fetch(url, init) : missing.fetch(url, init))
-    const handler = withCache(() => {}, { ssm: ['/app/value'], secrets: [{ id: 'app/other', maxAge: 0 }], maxAge: 60, fetch })
-    await getParameter('/app/value', { fetch, maxAge: 60 })
-    pass(59 * SECOND)
-    const go = early.hold()
-    const result = failure(handler({}, lambdaContext()), { code: 'ResourceNotFoundException' })
-    await until(() => early.sent.length === 2 && missing.sent.length === 1)
-    assert.equal(await isSettled(result), false)
-    go()
-    await result
-  })
-
-  test('joins an ordinary refresh that is under way, and does not make it another', async () => {
-    const aws = scene(SSM.answer('one'))
-    const [patient, hasty] = [60, 10].map((maxAge) => invoking({ ...SSM.entry(), fetch: aws.fetch, maxAge, staleIfError: 0 }, 'value'))
-    await patient!()
-    pass(48 * SECOND)
-    aws.say(reply(500))
-    const release = aws.hold()
-    const failing = [failure(hasty!(), { code: 'Http500' })]
-    await until(() => aws.sent.length === 2)
-    const result = patient!()
-    failing.push(failure(hasty!(), { code: 'Http500' }))
-    await turns()
-    release()
-    await Promise.all(failing)
-    assert.deepEqual([await result, aws.sent.length], [['one'], 4], 'three attempts for all of them')
-  })
-
-  test('keeps a value that is still good where the thing is gone', async () => {
-    const aws = scene(SSM.answer('one'))
-    const invoke = invoking({ ssm: [{ name: '/app/value', default: 'default' }], fetch: aws.fetch }, 'value')
-    await invoke()
-    aws.say(parameters({}, ['/app/value']))
-    pass(50 * SECOND)
-    assert.deepEqual([await invoke(), await invoke(), aws.sent.length], [['one'], ['one'], 2])
-    pass(10 * SECOND)
-    assert.deepEqual([await invoke(), aws.sent.length], [['default'], 3])
-  })
-
-  test('goes out before a handler that blocks the event loop, and takes the answer that came meanwhile', async () => {
-    mock.timers.reset()
-    const aws = await local({ parameters: { '/app/value': 'one' } })
-    const handler = withCache((_: unknown, context) => (block(400), context.value), { ssm: ['/app/value'], maxAge: 5 })
-    await handler({}, lambdaContext())
-    aws.putParameter('/app/value', 'two')
-    mock.timers.enable({ apis: ['Date'], now: Date.now() + 4100 })
-    assert.equal(await handler({}, lambdaContext()), 'one')
-    assert.equal(await handler({}, lambdaContext()), 'two')
-    assert.equal(aws.requests.length, 2)
-  })
-
-  test('keeps parameters that came together in one request', async () => {
-    const aws = await local({ parameters: { '/a/one': '1', '/a/two': '2', '/a/three': '3' } })
-    let draws = 0
-    mock.method(Math, 'random', () => (draws += 0.37) % 1)
-    const handler = withCache(() => {}, { ssm: ['/a/one', { names: ['/a/two', '/a/three'], as: 'group' }] })
-    for (let second = 0; second < 600; second += 1, pass(SECOND)) await handler({}, lambdaContext())
-    assert.ok(aws.requests.length > 9, `${aws.requests.length} requests in ten minutes`)
-    for (const { body } of aws.requests) assert.equal((JSON.parse(String(body)) as { Names: string[] }).Names.length, 3)
-  })
-
-  test('comes between 80 % and 100 % of maxAge, by chance', async () => {
-    const chances = [0, 0.25, 0.5, 0.999]
-    const points = [48_000, 51_000, 54_000, 59_988]
-    for (const [index, chance] of chances.entries()) {
-      clearCache()
-      mock.method(Math, 'random', () => chance)
-      const aws = scene(SSM.answer('one'))
-      const invoke = invoking({ ...SSM.entry(), fetch: aws.fetch })
-      await invoke()
-      pass(points[index]! - 1)
-      await invoke()
-      assert.equal(aws.sent.length, 1)
-      // A point may lie between two milliseconds.
-      pass(2)
-      await invoke()
-      assert.equal(aws.sent.length, 2)
-    }
-  })
-
-  test('comes at another time for each entry of an invocation', async () => {
-    const chances = [0, 0.5]
-    mock.method(Math, 'random', () => chances.shift() ?? 0)
-    const [first, second] = [mock.fn(() => 1), mock.fn(() => 2)]
-    const invoke = invoking({ custom: [{ as: 'first', load: first }, { as: 'second', load: second }] })
-    const calls = async () => (await invoke(), [first.mock.callCount(), second.mock.callCount()].sort())
-    assert.deepEqual(await calls(), [1, 1])
-    pass(48 * SECOND)
-    assert.deepEqual(await calls(), [1, 2])
-    pass(6 * SECOND)
-    assert.deepEqual(await calls(), [2, 2])
-  })
-
-  test('reads only what is due', async () => {
-    const { fetch, sent } = script(({ headers, url }) => (/ssm/i.test(headers['x-amz-target'] ?? '') ? SSM : url.includes('s3') ? S3 : SECRETS).answer('one'))
-    const invoke = invoking({ ssm: ['/app/value'], secrets: [{ id: 'app/value', as: 'secret', maxAge: 600 }], s3: [{ uri: 's3://bucket/app/value', parse: text, as: 'object', maxAge: 20 }], fetch })
-    const hosts = () => sent.splice(0).map(({ url }) => new URL(url).host.replace('.us-east-1.amazonaws.com', ''))
-    await invoke()
-    assert.deepEqual(hosts().sort(), ['bucket.s3', 'secretsmanager', 'ssm'])
-    for (const [seconds, ...expected] of [[16, 'bucket.s3'], [32, 'bucket.s3'], [48, 'bucket.s3', 'ssm']] as const) {
-      pass(START + seconds * SECOND - Date.now())
-      await invoke()
-      assert.deepEqual(hosts().sort(), expected)
-    }
-  })
-})
-
-// ---- Stale if error ----
-
-describe('stale if error', () => {
-  /** What passes by itself: three attempts, then the last value. */
-  const PASSING: readonly [what: string, answer: Answer, code: string][] = [
-    ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_SOCKET'].map((code): (typeof PASSING)[number] => [code, unreachable(code), 'NetworkError']),
-    ...['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'].map((code): (typeof PASSING)[number] => [code, unreachable(code), 'Timeout']),
-    ['the timeout of a fetch of the user', new DOMException(`${CANARY}-body`, 'TimeoutError'), 'Timeout'],
-    ['fetch failed, without a code', new TypeError('fetch failed'), 'NetworkError'],
-    ['too many open files', unreachable('EMFILE'), 'NetworkError'],
-    ...[408, 429, 500, 502, 503, 504, 507, 599].map((status): (typeof PASSING)[number] => [`HTTP ${status}`, reply(status, `<html>${CANARY}-body`), `Http${status}`]),
-    ...['ThrottlingException', 'TooManyRequestsException', 'RequestLimitExceeded'].map((code): (typeof PASSING)[number] => [`${code} as HTTP 400`, refusal(code), code]),
-    ['SlowDown', xml(503, 'SlowDown'), 'SlowDown'],
-    ['a body cut short', reply(200, `${CANARY}-body`, { 'content-length': '99' }), 'NetworkError'],
-  ]
-  for (const [what, failing, code] of PASSING) {
-    test(`serves the last value for staleIfError, and asks every 5 s: ${what}`, async () => {
-      const lines = consoleLines()
-      for (const { source, id, answer, entry } of SOURCES) {
-        clearCache()
-        const [began, aws] = [Date.now(), scene(answer(`${CANARY}-one`))]
-        const invoke = invoking({ ...entry(), fetch: aws.fetch }, 'value')
-        await invoke()
-        aws.say(failing)
-        for (const [milliseconds, requests, warnings] of [[60_000, 3, 1], [60_000, 0, 0], [64_999, 0, 0], [65_000, 3, 1], [359_999, 3, 1]] as const) {
-          pass(began + milliseconds - Date.now())
-          aws.sent.length = lines.length = 0
-          assert.deepEqual([await invoke(), aws.sent.length, lines.length], [[`${CANARY}-one`], requests, warnings], `${source} at ${milliseconds}`)
-          for (const line of lines) {
-            assert.ok(line.includes(id) && line.includes(code.replace(/^(Http|NetworkError|Timeout).*/, '')) && !line.includes('\n'), line)
-            assertKeepsSecrets(new Error(line))
-          }
-        }
-        pass(1)
-        lines.length = 0
-        await failure(invoke(), { code, source, id })
-        assert.deepEqual(lines, [], 'an error that goes out needs no line')
-        aws.say(answer('two'))
-        assert.deepEqual(await invoke(), ['two'])
-      }
-    })
-  }
-
-  for (const { source, attempts, answer, options } of CACHED) {
-    /** A value that has expired, and cannot be read again. */
-    async function expired(failing: Answer = reply(500), more: Options = {}) {
-      const aws = scene(answer('one'))
-      const invoke = invoking({ ...options(aws), ...more }, 'value')
-      await invoke()
-      aws.say(failing)
-      pass(MINUTE)
-      return { ...aws, invoke, lines: consoleLines() }
-    }
-
-    test(`warns once for all who wait, and recovers: ${source}`, async () => {
-      const { say, sent, invoke, lines } = await expired()
-      assert.deepEqual(await Promise.all([invoke(), invoke(), invoke()]), [['one'], ['one'], ['one']])
-      assert.deepEqual([sent.length, lines.length], [1 + attempts, 1])
-      say(answer('two'))
-      pass(5 * SECOND - 1)
-      assert.deepEqual([await invoke(), sent.length], [['one'], 1 + attempts])
-      pass(1)
-      assert.deepEqual([await invoke(), sent.length, lines.length], [['two'], 2 + attempts, 1])
-      say(reply(500))
-      pass(MINUTE)
-      assert.deepEqual([await invoke(), lines.length], [['two'], 2], 'the next outage has a line of its own')
-    })
-
-    test(`is for as long as staleIfError says: ${source}`, async () => {
-      for (const seconds of [0, 10, 0.5]) {
-        clearCache()
-        const { sent, invoke } = await expired(reply(500), { staleIfError: seconds })
-        if (seconds) {
-          pass(seconds * SECOND - 1)
-          assert.deepEqual(await invoke(), ['one'])
-          pass(1)
-        }
-        sent.length = 0
-        await failure(invoke(), { source })
-        assert.equal(sent.length, attempts)
-      }
-      clearCache()
-      const { invoke } = await expired(reply(500), { staleIfError: Infinity })
-      pass(10_000 * HOUR)
-      assert.deepEqual(await invoke(), ['one'])
-    })
-
-    test(`helps nobody who has no value yet: ${source}`, async () => {
-      const [aws, lines] = [scene(reply(500)), consoleLines()]
-      const invoke = invoking(options(aws), 'value')
-      for (const requests of [attempts, 2 * attempts]) {
-        await failure(invoke(), { source, code: source === 'custom' ? 'LoadFailed' : 'Http500' })
-        assert.equal(aws.sent.length, requests)
-      }
-      assert.deepEqual(lines, [])
-    })
-
-    test(`takes a timeout for what it is: ${source}`, async () => {
-      const { sent, lines, invoke } = await expired('never')
-      mockTimeouts()
-      const waiting = invoke()
-      await advance(15 * SECOND)
-      if (source === 'custom') return assert.equal(await isSettled(waiting), false, 'a load takes what it takes')
-      assert.deepEqual([await waiting, sent.length, lines.length], [['one'], 4, 1])
-    })
-
-    test(`asks at once who forces it, after a recovery: ${source}`, async () => {
-      const { invoke, ...aws } = await expired()
-      const [strict, forced] = [invoking({ ...options(aws), staleIfError: 0 }, 'value'), invoking({ ...options(aws), maxAge: 0 }, 'value')]
-      await invoke()
-      pass(SECOND)
-      aws.say(answer('two'))
-      assert.deepEqual(await strict(), ['two'])
-      aws.say(answer('three'))
-      pass(SECOND)
-      assert.deepEqual(await forced(), ['three'])
-    })
-  }
-
-  /** What does not pass by itself. */
-  const DEFINITE: readonly [what: string, answer: Answer, code: string, sources?: readonly SourceCase[]][] = [
-    ...['AccessDeniedException', 'ValidationException', 'ExpiredTokenException', 'UnrecognizedClientException', 'DecryptionFailure'].map((code): (typeof DEFINITE)[number] => [code, refusal(code), code]),
-    ['AccessDenied', xml(403, 'AccessDenied'), 'AccessDenied'],
-    ['no such secret', refusal('ResourceNotFoundException'), 'ResourceNotFoundException', [SECRETS]],
-    ['no such parameter', parameters({}, ['/app/value']), 'ParameterNotFound', [SSM]],
-    ['no such object', xml(404, 'NoSuchKey'), 'NoSuchKey', [S3]],
-    ['a page with HTTP 403', reply(403, `<html>${CANARY}-body`), 'Http403'],
-    ['malformed JSON', reply(200, `{"${CANARY}-body`), 'InvalidAnswer', [SSM, SECRETS]],
-    ['a wrong certificate', unreachable('CERT_HAS_EXPIRED'), 'RequestFailed'],
-  ]
-  for (const [what, failing, code, sources = SOURCES] of DEFINITE) {
-    test(`does not hide ${what}`, async () => {
-      const lines = consoleLines()
-      for (const { source, id, answer, entry } of sources) {
-        clearCache()
-        const aws = scene(answer(`${CANARY}-one`))
-        const invoke = invoking({ ...entry(), fetch: aws.fetch }, 'value')
-        await invoke()
-        aws.say(failing)
-        pass(MINUTE)
-        for (const requests of [2, 3]) {
-          assertKeepsSecrets(await failure(invoke(), { code, source, id }))
-          assert.equal(aws.sent.length, requests, 'one attempt')
-        }
-        aws.say(answer('two'))
-        assert.deepEqual(await invoke(), ['two'])
-      }
-      assert.deepEqual(lines, [])
-    })
-  }
-
-  test('has one line in the log for a request that failed, not one for each parameter in it', async () => {
-    for (const failing of [reply(503), unreachable('ECONNRESET')]) {
-      clearCache()
-      const lines = consoleLines()
-      const names = Array.from({ length: 20 }, (_, index) => `/app/p${index}`)
-      const aws = scene(parameters(Object.fromEntries(names.map((name) => [name, 'one']))))
-      const invoke = withCache((_: unknown, context) => Object.getOwnPropertyNames(context).length, { ssm: names, fetch: aws.fetch })
-      await invoke({}, lambdaContext())
-      aws.say(failing)
-      pass(MINUTE)
-      await invoke({}, lambdaContext())
-      assert.equal(lines.length, 2, lines.join('\n'))
-    }
-  })
-
-  test('has a line for each secret that failed, since each is a request', async () => {
-    const lines = consoleLines()
-    const aws = scene(SECRETS.answer('one'))
-    const invoke = invoking({ secrets: ['a', 'b'], fetch: aws.fetch }, 'a')
-    await invoke()
-    aws.say(reply(503))
-    pass(MINUTE)
-    await invoke()
-    assert.deepEqual(lines.map((line) => line.slice(0, 24)).sort(), ['lambda-cache: secrets a:', 'lambda-cache: secrets b:'])
-  })
-
-  test('leaves alone who has a maxAge that has not passed', async () => {
-    const aws = scene(SSM.answer('one'))
-    const [hasty, patient] = [10, 600].map((maxAge) => invoking({ ...SSM.entry(), fetch: aws.fetch, maxAge }, 'value'))
-    const lines = consoleLines()
-    await hasty!()
-    aws.say(reply(500))
-    pass(MINUTE)
-    assert.deepEqual([await patient!(), lines.length], [['one'], 0])
-    assert.deepEqual([await hasty!(), lines.length], [['one'], 1])
-  })
-})
-
-// ---- Deadline ----
-
-/** Keeps the event loop from anything else. */
-function block(milliseconds: number): void {
-  for (const end = performance.now() + milliseconds; performance.now() < end; );
-}
-
-describe('the deadline', () => {
-  const EVERYTHING = {
-    ssm: ['/app/quick', { names: ['/app/a', '/app/b'], as: 'group', region: 'eu-west-1' }],
-    secrets: ['app/secret'],
-    s3: [{ uri: 's3://bucket/object', parse: text }],
-    custom: [{ as: 'slow', load: () => new Promise<never>(() => {}) }, { as: 'fast', load: () => 'fast' }],
-  } as const satisfies Options
-
-  /** Answers for /app/quick, and for nothing else. */
-  function quick(): Script {
-    return script(({ body }) => (body.includes('/app/quick') ? parameters({ '/app/quick': 'quick' }) : 'never'))
-  }
-
-  test('ends the wait 200 ms before Lambda does, and names what has not come', async () => {
-    mockTimeouts()
-    const { fetch, sent } = quick()
-    const handler = withCache(() => assert.fail('no handler without its values'), { ...EVERYTHING, fetch })
-    const result = failure(handler({}, contextWith(1500)), { code: 'Timeout' })
-    await turns()
-    await advance(1299)
-    assert.equal(await isSettled(result), false)
-    await advance(1)
-    assert.equal(await isSettled(result), true)
-    const error = await result
-    const expected = [
-      ['ssm /app/a', 'ssm.eu-west-1.amazonaws.com'], ['ssm /app/b', 'ssm.eu-west-1.amazonaws.com'], ['secrets app/secret', 'secretsmanager.us-east-1.amazonaws.com'],
-      ['s3 s3://bucket/object', 's3.us-east-1.amazonaws.com'], ['custom slow'],
-    ]
-    for (const texts of expected) assert.ok(error.message.split('\n').some((line) => texts.every((text) => line.includes(text))), `${texts.join()} in ${error.message}`)
-    assert.equal(error.message.split('VPC needs').length, 2, 'the hint once')
-    assert.doesNotMatch(error.message, /quick|fast/)
-    assertKeepsSecrets(error)
-    const requests = sent.length
-    assert.equal(await getParameter('/app/quick', { fetch }), 'quick')
-    assert.equal(sent.length, requests, 'what has come is kept')
-  })
-
-  for (const { source, id, answer, options } of CACHED) {
-    test(`names the one: ${source}`, async () => {
-      mockTimeouts()
-      const handler = withCache(() => {}, options(scene('never')))
-      const result = failure(handler({}, contextWith(1000)), { code: 'Timeout', source, id }, id, 'VPC')
-      await advance(799)
-      assert.equal(await isSettled(result), false)
-      await advance(1)
-      assert.equal(await isSettled(result), true)
-      await result
-    })
-
-    test(`gives the last value where it may: ${source}`, async () => {
-      mockTimeouts()
-      const aws = scene(answer('one'))
-      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value') as unknown, options(aws))
-      await handler({}, contextWith(1000))
-      const lines = consoleLines()
-      aws.say('never')
-      pass(MINUTE)
-      const result = handler({}, contextWith(1000))
-      await advance(800)
-      assert.equal(await isSettled(result), true)
-      assert.deepEqual([await result, lines.length], ['one', 1])
-    })
-
-    test(`holds for who waits for a refresh ahead, too: ${source}`, async () => {
-      mockTimeouts()
-      const aws = scene(answer('one'))
-      const [patient, hasty] = [60, 10].map((maxAge) => withCache(() => {}, { ...options(aws), maxAge, staleIfError: 0 }))
-      await patient!({}, lambdaContext())
-      aws.say('never')
-      pass(48 * SECOND)
-      const ahead = patient!({}, lambdaContext())
-      await until(() => aws.sent.length === 2)
-      const result = failure(hasty!({}, contextWith(300)), { code: 'Timeout' })
-      await advance(99)
-      assert.equal(await isSettled(result), false)
-      await advance(1)
-      assert.equal(await isSettled(result), true)
-      await advance(200)
-      await Promise.all([ahead, result])
-    })
-  }
-
-  test('has passed where there is less than 200 ms left', async () => {
-    for (const left of [200, 100, 1]) {
-      mockTimeouts()
-      const result = failure(withCache(() => {}, { ...SSM.entry(), fetch: script('never').fetch })({}, contextWith(left)), { code: 'Timeout' })
-      await turns()
-      mock.timers.tick(1)
-      assert.equal(await isSettled(result), true)
-      await result
-      clearCache()
-    }
-  })
-
-  test('is none where the time that remains is not positive: nobody enforces it', async () => {
-    for (const left of [0, -5, NaN]) {
-      clearCache()
-      const { fetch } = script(SSM.answer('one'))
-      assert.equal(await withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch })({}, { ...lambdaContext(), getRemainingTimeInMillis: () => left }), 'one')
-    }
-  })
-
-  test('is that of Lambda\'s own context in the one of a durable function', async () => {
-    mockTimeouts()
-    const { fetch } = script('never')
-    const handler = withCache(() => assert.fail('no handler without its values'), { ssm: ['/app/value'], fetch })
-    const result = failure(handler({}, { lambdaContext: contextWith(1500) } as never), { code: 'Timeout' })
-    await turns()
-    await advance(1299)
-    assert.equal(await isSettled(result), false)
-    await advance(1)
-    assert.equal(await isSettled(result), true)
-  })
-
-  test('is none for what is there', async () => {
-    const handler = withCache((_: unknown, context) => context.value, { ...SSM.entry(), ssm: ['/app/value'], fetch: script(SSM.answer('one')).fetch })
-    await handler({}, lambdaContext())
-    assert.equal(await handler({}, contextWith(0)), 'one')
-  })
-
-  for (const { source, answer, options } of CACHED) {
-    test(`abandons what hangs, deaf to its signal, so that the next invocation begins anew: ${source}`, async () => {
-      mockTimeouts()
-      let deaf = true
-      let calls = 0
-      const aws = scene(answer('one'))
-      const never = (): Promise<never> => ((calls += 1), new Promise<never>(() => {}))
-      const hanging = { fetch: (...args: Parameters<Fetch>) => (deaf ? never() : aws.fetch(...args)), load: () => (deaf ? never() : aws.load()) }
-      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value') as unknown, options({ ...aws, ...hanging }))
-      for (const time of [1, 2]) {
-        const result = failure(handler({}, contextWith(1000)), { code: 'Timeout', source })
-        await advance(800)
-        assert.equal(await isSettled(result), true)
-        await result
-        assert.equal(calls, time, 'a call of its own')
-      }
-      await advance(20 * SECOND)
-      assert.equal(calls, 2, 'nothing begins for an invocation that has ended')
-      deaf = false
-      assert.equal(await handler({}, contextWith(1000)), 'one')
-    })
-
-    test(`begins no attempt for an invocation that has ended, and aborts the one under way: ${source}`, async () => {
-      mockTimeouts()
-      const aws = scene(reply(500))
-      mock.method(Math, 'random', () => 0.999)
-      const handler = withCache(() => {}, options(aws))
-      const release = aws.hold()
-      const result = failure(handler({}, contextWith(500)), { code: 'Timeout' })
-      await advance(300)
-      await result
-      if (source !== 'custom') assert.ok(aws.sent[0]!.signal.aborted)
-      release()
-      await advance(10 * SECOND)
-      assert.equal(aws.sent.length, 1)
-    })
-
-    test(`leaves the handler half of the time where there is a value to fall back on: ${source}`, async () => {
-      mockTimeouts()
-      const aws = scene(answer('one'))
-      const handler = withCache((_: unknown, context) => [Reflect.get(context, 'value'), context.getRemainingTimeInMillis()], options(aws))
-      await handler({}, contextWith(10 * SECOND))
-      const lines = consoleLines()
-      aws.say('never')
-      pass(MINUTE)
-      const result = handler({}, contextWith(4 * SECOND))
-      await advance(2 * SECOND)
-      assert.equal(await isSettled(result), true)
-      assert.deepEqual([await result, lines.length], [['one', 2 * SECOND], 1])
-    })
-  }
-
-  test('abandons a request for several parameters when nobody waits for any of them', async () => {
-    mockTimeouts()
-    const aws = scene('never')
-    const [short, long] = ['/a', '/b'].map((name) => withCache(() => {}, { ssm: [name], fetch: aws.fetch }))
-    const results = [failure(short!({}, contextWith(500)), { code: 'Timeout', id: '/a' }), failure(long!({}, contextWith(1000)), { code: 'Timeout', id: '/b' })]
-    await advance(300)
-    await results[0]
-    assert.deepEqual([aws.sent.length, aws.sent[0]!.signal.aborted], [1, false])
-    await advance(500)
-    await results[1]
-    assert.equal(aws.sent[0]!.signal.aborted, true)
-  })
-
-  test('lets an abandoned load that ends late replace nothing newer', async () => {
-    mockTimeouts()
-    const settle: ((value: string) => void)[] = []
-    const load = () => new Promise<string>((resolve) => settle.push(resolve))
-    const handler = withCache((_: unknown, context) => context.value, { custom: [{ as: 'value', load }] })
-    const first = failure(handler({}, contextWith(500)), { code: 'Timeout' })
-    await advance(300)
-    await first
-    const second = handler({}, contextWith(500))
-    await until(() => settle.length === 2)
-    settle[1]!('new')
-    assert.equal(await second, 'new')
-    settle[0]!('old')
-    await turns()
-    assert.equal(await handler({}, contextWith(500)), 'new')
-  })
-
-  test('holds nothing against an answer that came while the event loop was blocked', async () => {
-    mock.timers.reset()
-    const aws = await local({ parameters: { '/app/value': 'one' } })
-    aws.intercept = () => sleep(20).then(() => false)
-    const handler = withCache((_: unknown, context) => context.value, { ssm: ['/app/value'] })
-    const result = handler({}, contextWith(600))
-    await until(() => aws.requests.length === 1)
-    await sleep(100)
-    block(500)
-    assert.equal(await result, 'one')
-  })
-
-  test('may be further away than a timer can be', async () => {
-    for (const left of [2 ** 31, 2 ** 53, Infinity]) {
-      const { fetch } = script(SSM.answer('one'))
-      clearCache()
-      assert.equal(await withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch })({}, contextWith(left)), 'one')
-    }
-  })
-
-  test('is none for a context that does not know it', async () => {
-    const { fetch } = script(SSM.answer('one'))
-    const handler = withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch })
-    for (const context of [{}, { getRemainingTimeInMillis: undefined }, undefined]) {
-      clearCache()
-      assert.equal(await handler({}, context as never), 'one')
-    }
-  })
-
-  test('leaves no timer behind', async () => {
-    const timers = () => process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length
-    const before = timers()
-    for (const { options, answer } of CACHED) await withCache(() => {}, options(scene(answer('one'))))({}, lambdaContext())
-    for (const { options } of CACHED) {
-      clearCache()
-      await failure(withCache(() => {}, options(scene(reply(403))))({}, lambdaContext()))
-    }
-    assert.equal(timers(), before)
-  })
-})
-
-// ---- refreshOn ----
-
-describe('refreshOn', () => {
-  class OutOfDate extends Error {}
-  const refreshOn = (error: unknown): boolean => error instanceof OutOfDate
-
-  const bytes = (value: string): Response => reply(200, { SecretBinary: Buffer.from(value).toString('base64') })
-  const tree = (value: string): Response => reply(200, { Parameters: [{ Name: '/app/value', Value: value }] })
-  const object = (value: string): Response => reply(200, value, { etag: `"${value}"` })
-
-  /** Whatever a value can be: the entry under the name `value`, what AWS answers for a text, and what a handler makes of the value. */
-  const KINDS: readonly [what: string, options: (aws: Scene, folder: string) => Options, answer: (value: string) => Response, textOf?: (value: never) => unknown][] = [
-    ['text', () => SSM.entry(), SSM.answer],
-    ['parsed JSON', () => SECRETS.entry({ parse: json<{ a: string }> }), (value) => SECRETS.answer(JSON.stringify({ a: value })), (value: { a: string }) => value.a],
-    ['bytes', () => ({ secrets: [{ id: 'app/value', binary: true }] }), bytes, (value: Uint8Array) => Buffer.from(value).toString()],
-    ['a group', () => ({ ssm: [{ names: ['/app/value'], as: 'value' }] }), SSM.answer, (value: { value: string }) => value.value],
-    ['a tree', () => ({ ssm: [{ path: '/app', as: 'value' }] }), tree, (value: { value: string }) => value.value],
-    ['a list', () => ({ ssm: [{ name: '/app/value', list: true }] }), (value) => SSM.answer(`${value},b`), (value: string[]) => value[0]],
-    ['a file', (_, folder) => ({ s3: [{ uri: 's3://bucket/app/value', file: `${folder}/value` }] }), object, (file: string) => readFileSync(file, 'utf8')],
-    ['an object in memory', () => S3.entry(), object],
-    ['custom', ({ load }) => ({ custom: [{ as: 'value', load }] }), (value) => reply(200, value)],
-  ]
-
-  /** A handler that takes one value and no other, of the kind given. */
-  async function guarded(kind: (typeof KINDS)[number], more: Options = {}) {
-    const [, options, answer, textOf = (value: string) => value] = kind
-    const aws = scene(answer('one'))
-    const accepted = { value: 'one' }
-    const seen: unknown[] = []
-    const handler = withCache(
-      (_: unknown, context) => {
-        const value = textOf(Reflect.get(context, 'value') as never)
-        if (seen.push(value) && value !== accepted.value) throw new OutOfDate(`${CANARY}-${accepted.value}`)
-        return value
-      },
-      { ...options(aws, await temporaryFolder()), fetch: aws.fetch, refreshOn, ...more },
-    )
-    return { ...aws, aws, accepted, seen, answer, invoke: () => handler({}, lambdaContext()) }
-  }
-
-  for (const kind of KINDS) {
-    test(`runs the handler again where a value has changed: ${kind[0]}`, async () => {
-      const { say, sent, accepted, seen, answer, invoke } = await guarded(kind)
-      await invoke()
-      accepted.value = 'two'
-      say(answer('two'))
-      assert.equal(await invoke(), 'two')
-      assert.deepEqual([seen.splice(0), sent.length], [['one', 'one', 'two'], 2])
-      assert.equal(await invoke(), 'two')
-      assert.deepEqual([seen, sent.length], [['two'], 2], 'the next begins with the new value')
-    })
-
-    test(`lets the error out where nothing has changed: ${kind[0]}`, async () => {
-      const { sent, accepted, seen, invoke } = await guarded(kind)
-      await invoke()
-      accepted.value = 'two'
-      await assert.rejects(invoke(), OutOfDate)
-      assert.deepEqual([seen, sent.length], [['one', 'one'], 2])
-    })
-  }
-
-  const [PLAIN] = KINDS as [(typeof KINDS)[number]]
-
-  test('lets the error out of the second run, and does not run a third time', async () => {
-    const { say, accepted, seen, answer, invoke } = await guarded(PLAIN)
-    await invoke()
-    accepted.value = 'three'
-    say(answer('two'))
-    await assert.rejects(invoke(), OutOfDate)
-    assert.deepEqual(seen, ['one', 'one', 'two'])
-  })
-
-  test('asks nobody where the predicate says no', async () => {
-    const predicate = mock.fn(() => false)
-    const { sent, accepted, seen, invoke } = await guarded(PLAIN, { refreshOn: predicate })
-    await invoke()
-    accepted.value = 'two'
-    await assert.rejects(invoke(), OutOfDate)
-    assert.deepEqual([seen.length, sent.length, predicate.mock.callCount()], [2, 1, 1])
-    assert.ok((predicate.mock.calls[0]?.arguments as unknown[])[0] instanceof OutOfDate)
-  })
-
-  test('lets the handler\'s error out where the values cannot be read again', async () => {
-    for (const failing of [reply(500), refusal('AccessDeniedException'), parameters({}, ['/app/value']), unreachable('ECONNRESET'), reply(200, '<html>')]) {
-      consoleLines()
-      clearCache()
-      const { say, accepted, seen, invoke } = await guarded(PLAIN)
-      await invoke()
-      accepted.value = 'two'
-      say(failing)
-      await assert.rejects(invoke(), OutOfDate)
-      assert.deepEqual(seen, ['one', 'one'])
-    }
-  })
-
-  test('lets the handler\'s error out before Lambda\'s time is over', async () => {
-    mockTimeouts()
-    const aws = scene(SSM.answer('one'))
-    const handler = withCache(() => Promise.reject(new OutOfDate()), { ...SSM.entry(), fetch: aws.fetch, refreshOn })
-    await assert.rejects(handler({}, lambdaContext()), OutOfDate)
-    aws.say('never')
-    const result = handler({}, contextWith(1000))
-    const outcome = assert.rejects(result, OutOfDate)
-    await until(() => aws.sent.length === 3)
-    await advance(800)
-    assert.equal(await isSettled(result), true)
-    await outcome
-  })
-
-  test('reads again all that the handler was given', async () => {
-    const { fetch, sent } = script(({ headers }) => (/SSM/.test(headers['x-amz-target'] ?? '') ? SSM : SECRETS).answer(String(sent.length)))
-    const handler = withCache((_: unknown, context) => (sent.length < 4 ? Promise.reject(new OutOfDate()) : [context.value, context.secret].sort()), {
-      ssm: ['/app/value'], secrets: [{ id: 'app/value', as: 'secret' }], fetch, refreshOn,
-    })
-    assert.deepEqual(await handler({}, lambdaContext()), ['3', '4'])
-    assert.equal(sent.length, 4)
-  })
-
-  test('costs one extra call for 50 invocations that fail at once', async () => {
-    const { say, sent, accepted, seen, answer, invoke } = await guarded(PLAIN)
-    await invoke()
-    accepted.value = 'two'
-    say(answer('two'))
-    assert.deepEqual(await Promise.all(Array.from({ length: 50 }, invoke)), Array.from({ length: 50 }, () => 'two'))
-    assert.deepEqual([sent.length, seen.length], [2, 101])
-  })
-
-  test('gets 50 invocations through the rotation of a password, for one extra call', async () => {
-    const aws = await local({ secrets: { 'db/password': 'first' } })
-    const database = { password: 'first', logins: 0, async login(password: string) {
-      await turns(1 + (this.logins++ % 7))
-      if (password !== this.password) throw new OutOfDate('28P01')
-      return 'rows'
-    } }
-    const handler = withCache(async (_: unknown, context) => database.login(context.password), { secrets: ['db/password'], refreshOn })
-    await handler({}, lambdaContext())
-    const results = Array.from({ length: 50 }, async (_, index) => {
-      await turns(index % 10)
-      if (index === 25) aws.putSecret('db/password', (database.password = 'second'))
-      return handler({}, lambdaContext())
-    })
-    assert.deepEqual(new Set(await Promise.all(results)), new Set(['rows']))
-    assert.equal(aws.requests.length, 2)
-    assert.ok(database.logins > 51, 'some came with the old password')
-  })
-
-  test('asks again where a request that began before the error brings the old value', async () => {
-    const { say, hold, sent, accepted, seen, answer, invoke, aws } = await guarded(PLAIN)
-    await invoke()
-    const release = hold()
-    const forced = getParameter('/app/value', { fetch: aws.fetch, maxAge: 0 })
-    await until(() => sent.length === 2)
-    accepted.value = 'two'
-    const result = invoke()
-    await turns()
-    release()
-    say(answer('two'))
-    assert.deepEqual([await forced, await result, seen], ['one', 'two', ['one', 'one', 'two']])
-    assert.equal(sent.length, 3)
-  })
-
-  test('takes for changed what is not known to be the same', async () => {
-    class Secret {
-      readonly #value: string
-      constructor(value: string) { this.#value = value }
-      get value() { return this.#value }
-    }
-    const loop = () => { const object: Record<string, unknown> = {}; return (object['self'] = object) }
-    const CHANGES: readonly [what: string, load: (version: number) => unknown, isChanged: boolean][] = [
-      ['private state', (version) => new Secret(String(version)), true],
-      ['a getter that throws', () => ({ get value() { throw new Error('not the handler\'s') } }), true],
-      ['a loop that is the same', loop, false],
-      ['a Map', (version) => new Map([['value', version]]), true],
-      ['a function', () => () => {}, true],
-      ['other plain data', (version) => ({ list: [1, { version }] }), true],
-      ['a longer list', (version) => Array.from({ length: version }, () => 1), true],
-      ['a property more', (version) => ({ a: 1, ...(version > 1 && { b: undefined }) }), true],
-      ['plain data', () => ({ list: [1, { a: null, b: 'text' }], nan: NaN }), false],
-      ['bytes', () => new TextEncoder().encode('same'), false],
-      ['the same object', ((secret) => () => secret)(new Secret('same')), false],
-    ]
-    for (const [what, load, isChanged] of CHANGES) {
-      let [version, runs] = [0, 0]
-      const handler = withCache(() => { if ((runs += 1) < 2) throw new OutOfDate(); return 'recovered' }, { custom: [{ as: 'value', load: () => load((version += 1)) }], refreshOn })
-      const outcome = await handler({}, lambdaContext()).catch((error: unknown) => error)
-      if (isChanged) assert.equal(outcome, 'recovered', what)
-      else assert.ok(outcome instanceof OutOfDate, what)
-    }
-    const file = join(await temporaryFolder(), 'object')
-    const aws = scene(reply(200, 'content'))
-    let runs = 0
-    const handler = withCache(() => { if ((runs += 1) < 2) throw new OutOfDate(); return 'recovered' }, { s3: [{ uri: 's3://bucket/object', file }], fetch: aws.fetch, refreshOn })
-    assert.equal(await handler({}, lambdaContext()), 'recovered', 'a file without an ETag')
-  })
-
-  test('lets the handler\'s error out where the predicate throws', async () => {
-    const { accepted, invoke } = await guarded(PLAIN, { refreshOn: () => assert.fail('not the handler\'s') })
-    accepted.value = 'two'
-    await assert.rejects(invoke(), OutOfDate)
-  })
-
-  test('is not for a handler that streams', async () => {
-    const aws = scene(SSM.answer('one'))
-    const handler = withCacheStream(async (_: unknown, responseStream, context) => {
-      responseStream.write(String(Reflect.get(context, 'value')))
-      aws.say(SSM.answer('two'))
-      throw new OutOfDate()
-    }, { ...SSM.entry(), fetch: aws.fetch, refreshOn })
-    const stream = responseStream()
-    await assert.rejects(handler({}, stream, lambdaContext()), OutOfDate)
-    assert.deepEqual([aws.sent.length, String(stream.read())], [1, 'one'])
-  })
-})
-
-// ---- custom ----
-
-describe('custom', () => {
-  test('loads once for all who wait, and then for maxAge', async () => {
-    const load = mock.fn(async () => (await turns(), { release: load.mock.callCount() }))
-    const invoke = invoking({ custom: [{ as: 'value', load, maxAge: 10 }] }, 'value')
-    const [[one], [other]] = await Promise.all([invoke(), invoke()]) as [[unknown], [unknown]]
-    assert.equal(one, other, 'the same object')
-    pass(8 * SECOND - 1)
-    assert.equal((await invoke())[0], one)
-    assert.equal(load.mock.callCount(), 1)
-    pass(2 * SECOND + 1)
-    assert.notEqual((await invoke())[0], one)
-    assert.equal(load.mock.callCount(), 2)
-  })
-
-  test('takes whatever a load gives for a value, whether it waits or not', async () => {
-    for (const value of [undefined, null, false, 0, '', NaN, [], Symbol.iterator, () => {}]) {
-      for (const load of [mock.fn(() => value), mock.fn(async () => value)]) {
-        const invoke = invoking({ custom: [{ as: 'value', load }] }, 'value')
-        for (let time = 0; time < 3; time += 1) assert.deepEqual(await invoke(), [value])
-        assert.equal(load.mock.callCount(), 1)
-      }
-    }
-  })
-
-  test('says which LoadFailed, and gives its error as the cause', async () => {
-    for (const reason of [new Error('down'), 'down', undefined, null, 7]) {
-      for (const load of [() => Promise.reject(reason), () => { throw reason }]) {
-        const error = await failure(invoking({ custom: [{ as: 'token', load }] }, 'token'), { code: 'LoadFailed', source: 'custom', id: 'token' }, 'custom token')
-        assert.equal(error.cause, reason)
-      }
-    }
-  })
-
-  test('does not cache a failure', async () => {
-    const outcomes = [() => Promise.reject(new Error('down')), () => Promise.resolve('up')]
-    const invoke = invoking({ custom: [{ as: 'value', load: () => outcomes.shift()!() }] }, 'value')
-    await failure(invoke(), { code: 'LoadFailed' })
-    assert.deepEqual(await invoke(), ['up'])
-  })
-
-  test('shares one value between all wrappers with the same load, and no value between others', async () => {
-    const [load, other] = [mock.fn(() => 'one'), mock.fn(() => 'other')]
-    const invocations = [invoking({ custom: [{ as: 'a', load }] }, 'a'), invoking({ custom: [{ as: 'b', load }, { as: 'a', load: other }] }, 'b', 'a')]
-    assert.deepEqual(await Promise.all(invocations.map((invoke) => invoke())), [['one'], ['one', 'other']])
-    assert.deepEqual([load.mock.callCount(), other.mock.callCount()], [1, 1])
-  })
-
-  test('passes on what a load says that reads from this cache itself', async () => {
-    const { fetch } = script(refusal('AccessDeniedException'))
-    const load = () => SECRETS.read({ fetch })
-    assertKeepsSecrets(await failure(invoking({ custom: [{ as: 'value', load }] }), { code: 'AccessDeniedException', source: 'custom', id: 'value', status: 400 }, 'app/value'))
-  })
-
-  test('loads beside the others, and is named beside them where several fail', async () => {
-    const { fetch } = script(refusal('AccessDeniedException'))
-    const invoke = invoking({ ...SSM.entry(), custom: [{ as: 'token', load: () => Promise.reject(new Error('down')) }], fetch })
-    await failure(invoke(), {}, 'custom token', 'ssm /app/value')
-  })
-})
-
-// ---- prefetch ----
-
-describe('prefetch', () => {
-  for (const { source, id, attempts, answer, options } of CACHED) {
-    test(`reads before the first invocation: ${source}`, async () => {
-      const aws = scene(answer('one'))
-      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value') as unknown, options(aws))
-      assert.equal(await handler.prefetch(), undefined)
-      assert.equal(aws.sent.length, 1)
-      assert.equal(await handler({}, lambdaContext()), 'one')
-      assert.equal(aws.sent.length, 1)
-    })
-
-    test(`fails as an invocation does, and the next invocation tries again: ${source}`, async () => {
-      const aws = scene(reply(500))
-      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value') as unknown, options(aws))
-      await failure(handler.prefetch(), { source, id, code: source === 'custom' ? 'LoadFailed' : 'Http500' })
-      assert.equal(aws.sent.length, attempts)
-      aws.say(answer('one'))
-      assert.equal(await handler({}, lambdaContext()), 'one')
-    })
-  }
-
-  test('reads the entries of nested wrappers, too', async () => {
-    const aws = await local({ parameters: { '/a': '1' }, secrets: { b: '2' } })
-    const inner = withCache((_: unknown, context) => context.b, { secrets: ['b'] })
-    const outer = withCache(inner, { ssm: ['/a'] })
-    await outer.prefetch()
-    assert.equal(aws.requests.length, 2)
-    assert.equal(await outer({}, lambdaContext()), '2')
-    assert.equal(aws.requests.length, 2)
-    aws.delete('b')
-    clearCache()
-    await failure(outer.prefetch(), { code: 'ResourceNotFoundException', id: 'b' })
-  })
-
-  test('shares its requests with an invocation that comes meanwhile', async () => {
-    const aws = scene(SSM.answer('one'))
-    const handler = withCache((_: unknown, context) => context.value, { ssm: ['/app/value'], fetch: aws.fetch })
-    assert.deepEqual(await Promise.all([handler.prefetch(), handler({}, lambdaContext())]), [undefined, 'one'])
-    assert.equal(aws.sent.length, 1)
-  })
-})
-
-// ---- Streaming ----
-
-describe('streaming', () => {
-  const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming')
-  const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark')
-
-  /** As the runtime has it in its global scope. */
-  const awslambda = {
-    streamifyResponse<F extends object>(handler: F, options?: { highWaterMark?: number }): F {
-      return Object.assign(handler, { [STREAMING]: 'response' }, typeof options?.highWaterMark === 'number' && { [HIGH_WATER_MARK]: options.highWaterMark })
-    },
-  }
-
-  /** Invokes by the rules of the Node.js runtime, of which the newer ones refuse a third parameter where nothing is streamed. */
-  async function runtime(handler: unknown, event: unknown, { callbacks = false } = {}) {
-    const { length, [STREAMING]: streaming, [HIGH_WATER_MARK]: highWaterMark } = handler as { length: number; [STREAMING]?: string; [HIGH_WATER_MARK]?: number }
-    const call = handler as (...args: unknown[]) => unknown
-    if (streaming === 'response') {
-      const stream = responseStream()
-      await call(event, stream, lambdaContext())
-      return { result: String(stream.read() ?? ''), highWaterMark }
-    }
-    if (callbacks) return { result: await call(event, lambdaContext(), () => assert.fail('nobody calls back')) }
-    if (length >= 3) throw new Error('Runtime.CallbackHandlerDeprecated')
-    return { result: await call(event, lambdaContext()) }
-  }
-
-  const options = { ssm: ['/app/value'] } as const satisfies Options
-  const respond = async (event: { name: string }, stream: ResponseStream, context: LambdaContext & { readonly value: string }): Promise<void> => {
-    stream.setContentType('text/plain')
-    stream.write(`${event.name} ${context.value} ${context.functionName}`)
-  }
-  const forms: readonly [what: string, make: (fetch: Fetch) => unknown, highWaterMark?: number][] = [
-    ['streamifyResponse(withCacheStream(f))', (fetch) => awslambda.streamifyResponse(withCacheStream(respond, { ...options, fetch }))],
-    ['streamifyResponse(withCacheStream(f)), highWaterMark', (fetch) => awslambda.streamifyResponse(withCacheStream(respond, { ...options, fetch }), { highWaterMark: 9 }), 9],
-    ['withCacheStream(streamifyResponse(f))', (fetch) => withCacheStream(awslambda.streamifyResponse(respond.bind(null)), { ...options, fetch })],
-    ['withCacheStream(streamifyResponse(f, highWaterMark))', (fetch) => withCacheStream(awslambda.streamifyResponse(respond.bind(null), { highWaterMark: 9 }), { ...options, fetch }), 9],
-    ['withCache, untyped', (fetch) => withCache(awslambda.streamifyResponse(respond.bind(null)) as never, { ...options, fetch })],
-  ]
-  for (const [what, make, highWaterMark] of forms) {
-    test(`works on the runtime: ${what}`, async () => {
-      const { fetch, sent } = script(SSM.answer('one'))
-      const handler = make(fetch)
-      for (let time = 0; time < 2; time += 1) {
-        assert.deepEqual(await runtime(handler, { name: 'hello' }), { result: 'hello one function', highWaterMark })
-      }
-      assert.equal(sent.length, 1)
-    })
-  }
-
-  test('ends before the deadline, and refreshes ahead, like any other', async () => {
-    mockTimeouts()
-    const aws = scene(SSM.answer('one'))
-    const handler = withCacheStream(async (event: { name: string }, stream, context) => respond(event, stream, context), { ...options, fetch: aws.fetch })
-    await handler({ name: '' }, responseStream(), lambdaContext())
-    pass(48 * SECOND)
-    await handler({ name: '' }, responseStream(), lambdaContext())
-    assert.equal(aws.sent.length, 2)
-    clearCache()
-    aws.say('never')
-    const result = failure(handler({ name: '' }, responseStream(), contextWith(1000)), { code: 'Timeout', id: '/app/value' })
-    await advance(800)
-    assert.equal(await isSettled(result), true)
-    await result
-  })
-
-  test('is not taken for granted where the third argument is nothing', async () => {
-    const { fetch } = script(SSM.answer('one'))
-    const handler = withCache((_: unknown, context) => context.value, { ...options, fetch }) as (...args: unknown[]) => Promise<unknown>
-    for (const nothing of [undefined, null]) assert.equal(await handler({}, lambdaContext(), nothing), 'one')
-  })
-
-  test('is not taken for granted: a handler that does not stream may be given a callback', async () => {
-    const { fetch } = script(SSM.answer('one'))
-    const handler = withCache(async (event: { name: string }, context) => `${event.name} ${context.value} ${context.functionName}`, { ...options, fetch })
-    for (const callbacks of [true, false]) assert.deepEqual(await runtime(handler, { name: 'hello' }, { callbacks }), { result: 'hello one function' })
-    assert.equal(STREAMING in handler, false)
-  })
-
-  test('keeps prefetch, and what else a handler carries', async () => {
-    const { fetch, sent } = script(SSM.answer('one'))
-    const handler = withCacheStream(Object.assign(respond.bind(null), { title: 'hello' }), { ...options, fetch })
-    await handler.prefetch()
-    assert.equal(sent.length, 1)
-    assert.equal(Reflect.get(handler, 'title'), 'hello')
-  })
-
-  test('has its parameters inferred', () => {
-    const inside = withCacheStream(
-      async (event: { name: string }, responseStream, context) => {
-        is<Equal<typeof responseStream, ResponseStream>>()
-        is<Equal<typeof context.value, string>>()
-        is<Equal<typeof context.awsRequestId, string>>()
-        // @ts-expect-error: nobody asked for this
-        void context.other
-        return event.name.length
-      },
-      options,
-    )
-    is<Equal<Parameters<typeof inside>, [event: { name: string }, responseStream: ResponseStream, context: LambdaContext]>>()
-    is<Equal<ReturnType<typeof inside>, Promise<number>>>()
-    const outside = withCacheStream(awslambda.streamifyResponse(async (_: unknown, stream: PassThrough, context: { readonly value: string }) => stream.write(context.value)), options)
-    is<Equal<Parameters<typeof outside>[1], PassThrough>>()
-    void outside
-  })
-})
-
-// ---- At most 1,000 entries ----
-
-describe('the size of the cache', () => {
-  /** Reads by number, each with a request of its own. */
-  function numbered() {
-    const { fetch, sent } = script(({ body }) => {
-      const { Names } = JSON.parse(body) as { Names: string[] }
-      return parameters(Object.fromEntries(Names.map((name) => [name, name])))
-    })
-    const read = async (first: number, last = first, maxAge = Infinity) => {
-      sent.length = 0
-      for (let number = first; number <= last; number += 1) assert.equal(await getParameter(`/${number}`, { fetch, maxAge }), `/${number}`)
-      return sent.length
-    }
-    return { fetch, read }
-  }
-
-  test('is 1,000 entries, and the one fetched longest ago goes', async () => {
-    const { read } = numbered()
-    assert.equal(await read(1, 1000), 1000)
-    assert.equal(await read(1, 1000), 0, '1,000 are kept')
-    assert.equal(await read(1, 1, 0), 1, 'the first is fetched anew')
-    assert.equal(await read(1001), 1)
-    assert.equal(await read(1), 0, 'it has not been fetched longest ago')
-    assert.equal(await read(3, 1001), 0)
-    assert.equal(await read(2), 1, 'the second has')
-  })
-
-  test('is not used up by failures', async () => {
-    const { read } = numbered()
-    await read(1, 999)
-    const { fetch } = script(reply(403))
-    for (let number = 0; number < 50; number += 1) await failure(SECRETS.read({ fetch, region: `eu-west-${number}` }))
-    assert.equal(await read(1, 1000), 1)
-  })
-
-  test('does not count what a withCache reads: 1,100 entries get warm, and stay', async () => {
-    const { fetch, read } = numbered()
-    let calls = 0
-    const counted: Fetch = (url, init) => ((calls += 1), fetch(url, init))
-    const names = Array.from({ length: 1100 }, (_, index) => `${index}`)
-    const invoke = invoking({ ssm: names.map((as) => ({ name: `/${as}`, as: `n${as}` })), fetch: counted }, 'n0', 'n1099')
-    for (let time = 0; time < 3; time += 1) assert.deepEqual(await invoke(), ['/0', '/1099'])
-    assert.equal(calls, 110)
-    assert.equal(await read(2000, 3100), 1101)
-    assert.deepEqual([await invoke(), calls], [['/0', '/1099'], 110])
-    assert.equal(await read(2000), 1, 'the one of direct access that was fetched longest ago went')
-  })
-
-  test('limits no invocation', async () => {
-    const { fetch } = numbered()
-    const names = Array.from({ length: 1200 }, (_, index) => `${index}`)
-    const invoke = invoking({ ssm: names.map((as) => ({ name: `/${as}`, as: `n${as}` })), fetch }, ...names.map((as) => `n${as}`))
-    assert.deepEqual(await invoke(), names.map((as) => `/${as}`))
-    assert.deepEqual(await invoke(), names.map((as) => `/${as}`))
-  })
-})
-
-// ---- Faults ----
-
-describeOverBoth('faults', () => {
-  /** A request in the hands of a server that does not do what it should. */
-  interface Victim {
-    readonly source: SourceCase
-    readonly request: LocalRequest
-    readonly response: ServerResponse
-    /** A right answer. */
-    readonly whole: string
-    /** 1 for the first. */
-    readonly attempt: number
-  }
-
-  interface Fault {
-    readonly what: string
-    /** What the server does instead of answering, unless it gives false. Without it, there is no server. */
-    readonly inject?: (victim: Victim) => unknown
-    /** What makes the call meanwhile, in the place of the transport itself. */
-    readonly fetch?: Fetch
-    readonly attempts: number
-    /** Of the error; without it, all goes well in the end. */
-    readonly code?: string | Readonly<Record<Source, string>>
-    /** That pass meanwhile, pauses left out. */
-    readonly milliseconds?: number
-    /** All three, unless it says otherwise. */
-    readonly sources?: readonly SourceCase[]
-    /** What is read where nothing fails. */
-    readonly value?: string
-    /** How it ends where there is an earlier value, if not as it does without one. */
-    readonly again?: 'as before'
-  }
-
-  const STALL = 2 * SECOND
-
-  /** Stalls: the client gives up neither earlier nor later than after 2, 4 and 8 s. */
-  async function stall({ response, attempt }: Victim): Promise<void> {
-    await calm()
-    mock.timers.tick(STALL * 2 ** (attempt - 1) - 1)
-    await calm()
-    assert.equal(response.destroyed, false)
-    mock.timers.tick(1)
-    await new Promise((resolve) => (response.destroyed ? resolve(undefined) : response.once('close', resolve)))
-  }
-
-  /** Sends headers and a part of the body, and sees that they arrive. */
-  async function half({ response, whole }: Victim, headers: Record<string, number> = { 'content-length': Buffer.byteLength(whole) }, part = whole.slice(0, -3)): Promise<void> {
-    response.writeHead(200, headers)
-    await new Promise((resolve) => response.write(part, resolve))
-    await until(() => arrived === Buffer.byteLength(part))
-  }
-
-  async function* counted(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    for await (const piece of body) {
-      arrived += piece.length
-      yield piece
-    }
-  }
-
-  function refuse({ source, response }: Victim, status: number, code: string, headers: Record<string, string> = {}): void {
-    const text = `${CANARY}-body`
-    const body = source === S3 ? `<Error><Code>${code}</Code><Message>${text}</Message></Error>` : JSON.stringify({ __type: code, message: text })
-    response.writeHead(status, headers).end(body)
-  }
-
-  /** A server with another idea of the time. */
-  function skewed(milliseconds: number): (victim: Victim) => unknown {
-    return (victim) => {
-      const { source, request } = victim
-      request.at += milliseconds
-      const sent = Date.parse(request.headers['x-amz-date']!.replace(/(....)(..)(..)T(..)(..)(..)Z/, '$1-$2-$3T$4:$5:$6Z'))
-      if (Math.abs(sent - request.at) < MINUTE) return false
-      const code = source === S3 ? 'RequestTimeTooSkewed' : 'InvalidSignatureException","x":"Signature expired'
-      return refuse(victim, source === S3 ? 403 : 400, code, { date: new Date(request.at).toUTCString() })
-    }
-  }
-
-  const JSON_SERVICES = [SSM, SECRETS]
-  const NETWORK = { attempts: 3, code: 'NetworkError' } as const
-  const visitors: unknown[] = []
-  /** Bytes of the last answer that have come to the library. */
-  let arrived = 0
-  let elsewhere = ''
-
-  const FAULTS: readonly Fault[] = [
-    { what: 'connection refused', ...NETWORK },
-    { what: 'reset before headers', inject: ({ response }) => response.socket?.resetAndDestroy(), ...NETWORK },
-    { what: 'closed before headers', inject: ({ response }) => response.socket?.end(), ...NETWORK },
-    { what: 'an upgrade that nobody asked for', inject: ({ response }) => response.socket?.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n'), ...NETWORK },
-    { what: 'reset mid-body', inject: async (victim) => (await half(victim), victim.response.socket?.resetAndDestroy()), ...NETWORK },
-    { what: 'stall before headers', inject: stall, attempts: 3, code: 'Timeout', milliseconds: 7 * STALL },
-    { what: 'stall after headers', inject: async (victim) => (victim.response.flushHeaders(), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 7 * STALL },
-    { what: 'stall mid-body', inject: async (victim) => (await half(victim), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 7 * STALL },
-    {
-      what: 'slow drip',
-      inject: async ({ response, whole }) => {
-        response.writeHead(200, { etag: '"drip"' })
-        for (let sent = 0; sent < whole.length; sent += whole.length / 4) {
-          mock.timers.tick(STALL - 1)
-          await new Promise((resolve) => response.write(whole.slice(sent, sent + whole.length / 4), resolve))
-          await until(() => arrived === Math.floor(sent + whole.length / 4))
-        }
-        response.end()
-      },
-      attempts: 1,
-      milliseconds: 4 * (STALL - 1),
-    },
-    {
-      what: 'an answer that comes while the event loop is blocked',
-      inject: async ({ response, whole }) => {
-        await calm()
-        response.end(whole)
-        mock.timers.tick(STALL)
-      },
-      attempts: 1,
-      milliseconds: STALL,
-    },
-    {
-      what: 'an answer after 2.5 s',
-      inject: async (victim) => {
-        if (victim.attempt === 1) return stall(victim)
-        await calm()
-        mock.timers.tick(2500)
-        victim.response.end(victim.whole)
-      },
-      attempts: 2,
-      milliseconds: STALL + 2500,
-    },
-    {
-      what: 'the timeout of the user\'s own fetch',
-      inject: () => {},
-      fetch: (url, init) => globalThis.fetch(url, { ...init, signal: AbortSignal.any([init.signal, AbortSignal.timeout(20)]) }) as never,
-      attempts: 3,
-      code: 'Timeout',
-    },
-    { what: 'too many open files', fetch: () => Promise.reject(unreachable('EMFILE')), attempts: 3, code: 'NetworkError' },
-    { what: 'end of connection before content-length', inject: async (victim) => (await half(victim, { 'content-length': 10_000 }), victim.response.socket?.end()), ...NETWORK },
-    { what: 'end of connection without the last chunk', inject: async (victim) => (await half(victim, {}, victim.whole), victim.response.socket?.end()), ...NETWORK },
-    { what: 'HTTP 500', inject: (victim) => refuse(victim, 500, 'InternalError'), attempts: 3, code: 'InternalError' },
-    { what: 'HTTP 502 with a page', inject: ({ response }) => response.writeHead(502, { 'content-type': 'text/html' }).end(`<html>${CANARY}-body`), attempts: 3, code: 'Http502' },
-    { what: 'HTTP 503 SlowDown', inject: (victim) => refuse(victim, 503, 'SlowDown'), attempts: 3, code: 'SlowDown' },
-    { what: 'HTTP 429', inject: ({ response }) => response.writeHead(429).end(), attempts: 3, code: 'Http429' },
-    { what: 'throttling as HTTP 400', inject: (victim) => refuse(victim, 400, 'ThrottlingException'), attempts: 3, code: 'ThrottlingException' },
-    { what: 'malformed JSON', inject: ({ response, whole }) => response.end(whole.slice(0, -1)), attempts: 1, code: 'InvalidAnswer', sources: JSON_SERVICES },
-    { what: 'JSON without the field', inject: ({ response }) => response.end(`{"Other":"${CANARY}-body"}`), attempts: 1, code: 'InvalidAnswer', sources: JSON_SERVICES },
-    { what: 'JSON with null in the field', inject: ({ response }) => response.end('{"Parameters":[{"Name":"/app/value","Value":null}],"SecretString":null}'), attempts: 1, code: 'InvalidAnswer', sources: JSON_SERVICES },
-    { what: 'an empty body', inject: ({ response }) => response.end(), attempts: 1, code: 'InvalidAnswer', sources: JSON_SERVICES },
-    { what: 'an empty object', inject: ({ response }) => response.end(), attempts: 1, value: '', sources: [S3] },
-    { what: 'a wrong content type', inject: ({ response, whole }) => response.setHeader('content-type', 'text/html').end(whole), attempts: 1 },
-    { what: 'a clock that is an hour behind', inject: skewed(HOUR), attempts: 2 },
-    { what: 'a clock that is an hour ahead', inject: skewed(-HOUR), attempts: 2 },
-    { what: 'an expired token', inject: (victim) => refuse(victim, 400, 'ExpiredTokenException'), attempts: 1, code: 'ExpiredTokenException' },
-    {
-      what: '301 with another region',
-      inject: (victim) => victim.request.region !== 'eu-west-1' && refuse(victim, 301, 'PermanentRedirect', { 'x-amz-bucket-region': 'eu-west-1' }),
-      attempts: 2,
-      sources: [S3],
-    },
-    { what: '301 with another region', inject: (victim) => refuse(victim, 301, 'PermanentRedirect', { 'x-amz-bucket-region': 'eu-west-1' }), attempts: 1, code: 'PermanentRedirect', sources: JSON_SERVICES },
-    { what: '301 without a region', inject: (victim) => refuse(victim, 301, 'PermanentRedirect'), attempts: 1, code: 'PermanentRedirect' },
-    { what: '307', inject: ({ request, response }) => response.writeHead(307, { location: request.target }).end(), attempts: 1, code: 'Http307' },
-    ...[301, 302, 303, 307, 308].map((status) => ({
-      what: `${status} to a foreign host`,
-      inject: ({ response }: Victim) => response.writeHead(status, { location: elsewhere }).end(),
-      attempts: 1,
-      code: `Http${status}`,
-    })),
-    { what: '304 without having asked', inject: ({ response }) => response.writeHead(304).end(), attempts: 1, code: 'Http304', sources: JSON_SERVICES },
-    { what: '304 without having asked', inject: ({ response }) => response.writeHead(304).end(), attempts: 1, code: 'Http304', sources: [S3], again: 'as before' },
-  ]
-
-  for (const { what, inject, fetch: own, attempts, code, milliseconds = 0, sources = SOURCES, value: given = `${CANARY}-two`, again } of FAULTS) {
-    for (const source of sources) {
-      test(`${what}: ${source.source}`, async () => {
-        elsewhere = await serve(({ headers }, response) => (visitors.push(headers), response.end(`${CANARY}-foreign`)))
-        const closed = await serve(() => {})
-        await cleanups.pop()!()
-        const folder = await temporaryFolder()
-        const aws = await local()
-        let [faulty, calls] = [true, 0]
-        aws.intercept = async (request, response) => {
-          if (!faulty || !inject) return false
-          const victim = { source, request, response, attempt: calls, whole: await source.answer(`${CANARY}-two`).text() }
-          return (await inject(victim)) !== false
-        }
-        const fetch: Fetch = async (url, init) => {
-          calls += 1
-          arrived = 0
-          const make = (faulty && own) || (globalThis.fetch as Fetch)
-          const response = await make(faulty && !inject ? url.replace(aws.url, closed) : url, init)
-          const { status, headers, body } = response
-          return { status, headers, body: body && counted(body), text: () => response.text() }
-        }
-        const file = join(folder, 'value')
-        const read = async () => (source === S3 ? readFile(await getObject('s3://bucket/app/value', { file, fetch }), 'utf8') : source.read({ fetch }))
-        const fails = async () => {
-          const error = await failure(read(), { code: typeof code === 'object' ? code[source.source] : code!, source: source.source, id: source.id })
-          assertKeepsSecrets(error)
-          for (const secret of Object.values(aws.env).slice(2)) assert.ok(!everythingIn(error).includes(secret))
-        }
-        const expect = async (outcome: string | undefined, requests: number, time: number, warnings: number) => {
-          const [began, lines] = [Date.now(), consoleLines()]
-          calls = 0
-          await paced(async () => (outcome === undefined ? fails() : assert.equal(await read(), outcome)))
-          assert.deepEqual([calls, Date.now() - began, lines.length], [requests, time, warnings])
-        }
-        const one = `${CANARY}-one`
-        source.put(aws, one)
-
-        await expect(code === undefined ? (what.startsWith('a clock') || what.startsWith('301') ? one : given) : undefined, attempts, milliseconds, 0)
-        if (code) assert.deepEqual(await readdir(folder), [])
-        else clearCache()
-        faulty = false
-        await expect(one, 1, 0, 0)
-        faulty = true
-        source.put(aws, `${CANARY}-two`)
-        pass(MINUTE)
-        const passing = attempts === 3
-        await expect(passing || again ? one : code ? undefined : given, attempts, milliseconds, Number(passing))
-        if (source === S3) assert.deepEqual([await readdir(folder), await readFile(file, 'utf8')], [['value'], code ? one : given])
-        faulty = false
-        pass(MINUTE)
-        await expect(`${CANARY}-two`, 1, 0, 0)
-        assert.deepEqual(visitors, [])
-      })
-    }
-  }
-})
-
-// ---- The line ----
-
-describe('the line', () => {
-  const uris = (count: number) => Array.from({ length: count }, (_, index) => `s3://bucket/object-${index}`)
-
-  /** Answers when it is told to, in any order; knows what is under way. */
-  function desk() {
-    const waiting: { readonly key: string; readonly signal: AbortSignal; answer(text?: string): void }[] = []
-    const seen: string[] = []
-    const fetch: Fetch = (url, { signal }) =>
-      new Promise((resolve, reject) => {
-        const key = new URL(url).pathname.slice(1)
-        seen.push(key)
-        const leave = () => void (waiting.includes(request) && waiting.splice(waiting.indexOf(request), 1))
-        const request = { key, signal, answer: (text = key) => (leave(), resolve(reply(200, text))) }
-        waiting.push(request)
-        signal.addEventListener('abort', () => (leave(), reject(signal.reason as Error)))
-      })
-    return { waiting, seen, fetch }
-  }
-
-  test('holds all requests but 20, first come first served', async () => {
-    const { waiting, seen, fetch } = desk()
-    const reads = uris(50).map((uri) => getObject(uri, { binary: true, fetch }))
-    await turns()
-    assert.equal(waiting.length, 20)
-    for (let answered = 1; answered <= 50; answered += 1) {
-      waiting.at(answered % 2 ? 0 : -1)!.answer()
-      await turns()
-      assert.equal(waiting.length, Math.min(20, 50 - answered))
-    }
-    await Promise.all(reads)
-    assert.deepEqual(seen, uris(50).map((uri) => uri.slice('s3://bucket/'.length)))
-  })
-
-  test('is one for all: wrapped functions, direct reads, refreshes ahead, and pages of a tree', async () => {
-    const { waiting, seen, fetch } = desk()
-    mock.method(Math, 'random', () => 0)
-    const warm = script(reply(200, 'old'))
-    let pick: Fetch = warm.fetch
-    const ahead = withCache(() => 'ran', { s3: [{ uri: 's3://bucket/ahead', binary: true }], fetch: (url, init) => pick(url, init) })
-    await ahead({}, lambdaContext())
-    pick = fetch
-    pass(50 * SECOND)
-    const [one, two] = [uris(20).slice(0, 10), uris(20).slice(10)].map((some) => withCache(() => 'ran', { s3: some.map((uri, index) => ({ uri, binary: true, as: `a${index}` })), fetch }))
-    const running = [one!({}, lambdaContext()), two!({}, lambdaContext())]
-    await turns()
-    running.push(ahead({}, lambdaContext()))
-    const direct = getSecret('a', { fetch })
-    const tree = getParametersByPath('/app', { fetch })
-    await turns()
-    assert.deepEqual([waiting.length, seen.includes('ahead')], [20, false])
-    waiting[0]!.answer()
-    await turns()
-    assert.equal(seen.at(-1), 'ahead')
-    waiting[0]!.answer()
-    await turns()
-    waiting.at(-1)!.answer('{"SecretString":"value"}')
-    assert.equal(await direct, 'value')
-    await turns()
-    waiting.at(-1)!.answer('{"Parameters":[],"NextToken":"1"}')
-    await turns()
-    waiting.at(-1)!.answer('{"Parameters":[]}')
-    assert.deepEqual(await tree, {})
-    while (waiting.length > 0) {
-      waiting[0]!.answer()
-      await turns()
-    }
-    assert.deepEqual(await Promise.all(running), ['ran', 'ran', 'ran'])
-  })
-
-  test('is not for custom loads and container credentials', async () => {
-    const { waiting, fetch } = desk()
-    setEnvironment({ AWS_REGION: 'us-east-1', AWS_CONTAINER_CREDENTIALS_FULL_URI: 'http://127.0.0.1/credentials' })
-    const reads = uris(30).map((uri) => getObject(uri, { binary: true, fetch }))
-    await turns()
-    assert.deepEqual(waiting.map(({ key }) => key), ['credentials'])
-    assert.equal(await withCache((_: unknown, context) => context.slow, { custom: [{ as: 'slow', load: async () => 'loaded' }] })({}, lambdaContext()), 'loaded')
-    waiting[0]!.answer(JSON.stringify({ AccessKeyId: 'id', SecretAccessKey: 'secret', Expiration: new Date(START + HOUR).toISOString() }))
-    await turns()
-    assert.equal(waiting.length, 20)
-    while (waiting.length > 0) {
-      waiting[0]!.answer()
-      await turns()
-    }
-    await Promise.all(reads)
-  })
-
-  test('takes back the place of what hangs or is abandoned, deaf to its signal or not', async () => {
-    mockTimeouts()
-    let [calls, deaf] = [0, true]
-    const fetch: Fetch = (url, { signal }) => {
-      calls += 1
-      if (!url.endsWith('hangs')) return Promise.resolve(reply(200, 'value'))
-      return new Promise((_, reject) => void (deaf || signal.addEventListener('abort', () => reject(signal.reason as Error))))
-    }
-    for (deaf of [true, false]) {
-      calls = 0
-      const hanging = withCache(() => assert.fail('no handler without its values'), {
-        s3: Array.from({ length: 30 }, (_, index) => ({ uri: `s3://bucket/${index}/hangs`, binary: true, as: `a${index}` })), fetch,
-      })
-      const late = failure(hanging({}, contextWith(SECOND)), { code: 'Timeout' })
-      await turns()
-      const behind = getObject(`s3://bucket/${deaf}`, { binary: true, fetch })
-      await turns()
-      assert.deepEqual([await isSettled(behind), calls], [false, 20])
-      await advance(SECOND)
-      await late
-      await behind
-      assert.equal(calls, 21, 'nothing is sent for those who have given up in the line')
-    }
-  })
-
-  test('counts against the deadline alone, not as a stall', async () => {
-    mockTimeouts()
-    const { waiting, fetch } = desk()
-    const reads = uris(20).map((uri) => getObject(uri, { binary: true, fetch }).catch(() => {}))
-    const behind = getObject('s3://bucket/behind', { binary: true, fetch })
-    await advance(15 * SECOND)
-    assert.deepEqual(waiting.map(({ key }) => key), ['behind'])
-    await Promise.all(reads)
-    await advance(SECOND)
-    waiting[0]!.answer('value')
-    assert.equal(Buffer.from(await behind).toString(), 'value')
-  })
-
-  describeOverBoth('at a real server', () => {
-    test('takes 200 objects 20 at a time, and all of them', async () => {
-      const aws = await local({ objects: Object.fromEntries(uris(200).map((uri) => [uri, `content of ${uri}`])) })
-      const folder = await temporaryFolder()
-      let [now, most] = [0, 0]
-      aws.intercept = async (_, response) => {
-        now += 1
-        most = Math.max(most, now)
-        await turns(20)
-        response.once('finish', () => (now -= 1))
-        return false
-      }
-      const files = await Promise.all(uris(200).map((uri, index) => getObject(uri, { file: join(folder, `${index}`) })))
-      assert.equal(await readFile(files[199]!, 'utf8'), 'content of s3://bucket/object-199')
-      assert.equal(most, 20)
-    })
-
-    test('gets by with few files that may be open at once', { timeout: MINUTE, skip: process.platform === 'win32' && 'no ulimit there' }, async () => {
-      const aws = await local({ objects: Object.fromEntries(uris(200).map((uri) => [uri, 'content'])) })
-      const folder = await temporaryFolder()
-      const program = `
-        import { getObject, httpsFetch } from ${JSON.stringify(fileURLToPath(new URL('lambda-cache.ts', import.meta.url)))}
-        const options = ${transport === 'fetch' ? '{}' : '{ fetch: httpsFetch }'}
-        const uris = Array.from({ length: 200 }, (_, index) => \`s3://bucket/object-\${index}\`)
-        await Promise.all(uris.map((uri, index) => getObject(uri, { ...options, file: \`${folder}/\${index}\` })))
-        console.log('all')`
-      await writeFile(join(folder, 'program.mjs'), program)
-      const { stdout } = await promisify(execFile)('sh', ['-c', 'ulimit -n 128 && exec "$0" --import tsx "$1"', process.execPath, join(folder, 'program.mjs')], {
-        cwd: fileURLToPath(new URL('.', import.meta.url)), env: { ...process.env, ...aws.env },
-      })
-      assert.equal(stdout, 'all\n')
-    })
-  })
-})
-
-// ---- Many invocations at once ----
-// ---- Many invocations at once ----
-
-describeOverBoth('many invocations at once', () => {
-  test('see each their own context and values, while the values change', async () => {
-    const aws = await local()
-    const random = seeded(1)
-    aws.intercept = () => turns(Math.floor(random() * 8))
-    let version = 0
-    const change = (): void => {
-      version += 1
-      for (const source of SOURCES) source.put(aws, `${source.source} ${version}`)
-    }
-    change()
-    const current = async () => (await turns(3), `custom ${version}`)
-    const handlers = [...SOURCES.map(({ source, entry }) => [source, entry()] as const), ['custom', { custom: [{ as: 'value', load: current }] }] as const].flatMap(([source, entry]) =>
-      [0, 60].map((maxAge) => {
-        const handle = async (event: number, context: LambdaContext) => {
-          const look = () => [context.awsRequestId, Reflect.get(context, 'value') as string, Object.keys(context).length]
-          const [before, seen] = [version, look()]
-          for (let turn = random() * 10; turn > 0; turn -= 1) {
-            await turns(1)
-            assert.deepEqual(look(), seen, 'nothing changes under a handler')
-          }
-          return { event, context, before, source, id: seen[0], value: String(seen[1]) }
-        }
-        return withCache(handle, { ...entry, maxAge })
-      }),
-    )
-    const invocations = Array.from({ length: 64 }, async (_, index) => {
-      await turns(Math.floor(random() * 30))
-      if (index % 4 === 0) change()
-      const context = { ...lambdaContext(), awsRequestId: `request ${index}` }
-      return { index, context, started: version, ...(await handlers[index % handlers.length]!(index, context).then((result) => ({ result }))) }
-    })
-    const versions = new Set<string>()
-    for (const { index, context, result } of await Promise.all(invocations)) {
-      assert.deepEqual([result.event, result.id], [index, `request ${index}`])
-      assert.equal(result.context, context, 'the very context')
-      const [source, number] = result.value.split(' ')
-      assert.equal(source, result.source)
-      assert.ok(Number(number) >= 1 && Number(number) <= result.before, 'no value from the future')
-      assert.equal(Reflect.get(context, 'value'), result.value, 'nor does it change afterwards')
-      versions.add(result.value)
-    }
-    assert.ok(versions.size > 8, 'values did change')
-  })
-})
-
-// ---- Hostile surroundings ----
-
-describeOverBoth('hostile surroundings', () => {
-  test('gain nothing by a link at the target of a download, or at a temporary name that they guessed', async () => {
-    const folder = await temporaryFolder()
-    const [file, victim] = [join(folder, 'value'), join(folder, 'victim')]
-    await writeFile(victim, 'precious')
-    await symlink(victim, file)
-    const aws = await local({ objects: { 's3://bucket/value': 'one' } })
-    const read = () => getObject('s3://bucket/value', { file, maxAge: 0 })
-    mock.method(crypto, 'randomUUID', () => 'guessed')
-    syncBuiltinESMExports()
-    cleanups.push(() => syncBuiltinESMExports())
-    let temporary: string[] = []
-    aws.intercept = async (_, response) => {
-      response.writeHead(200, { 'content-length': 3 }).write('tw')
-      while (!(temporary = (await readdir(folder)).filter((name) => !['value', 'victim'].includes(name))).length) await turns(1)
-      const { mode, nlink } = await lstat(join(folder, temporary[0]!))
-      assert.deepEqual([mode & 0o777, nlink], [0o600, 1])
-      response.end('o')
-      return true
-    }
-    await read()
-    assert.deepEqual([await readFile(file, 'utf8'), await readFile(victim, 'utf8'), (await lstat(file)).isSymbolicLink()], ['two', 'precious', false])
-    assert.ok(temporary.length === 1 && temporary[0]!.includes('guessed'), 'the name can be guessed now')
-    for (const planted of [victim, join(folder, 'dangling')]) {
-      await symlink(planted, join(folder, temporary[0]!))
-      aws.intercept = undefined
-      await failure(read(), { code: 'FileError', source: 's3' }, 'EEXIST')
-      assert.deepEqual([await readFile(file, 'utf8'), await readFile(victim, 'utf8')], ['two', 'precious'])
-      await rm(join(folder, temporary[0]!), { force: true })
-    }
-    await read()
-    assert.deepEqual([await readFile(file, 'utf8'), (await readdir(folder)).sort()], ['one', ['value', 'victim']])
-  })
-
-  test('gain nothing by names that mean something to JavaScript', async () => {
-    const names = ['__proto__', 'constructor', 'prototype', 'toString', 'hasOwnProperty', '__defineGetter__', 'a/__proto__']
-    await local({ parameters: Object.fromEntries(names.map((name) => [`/app/${name}`, `value of ${name}`])) })
-    const handler = withCache(async (_: unknown, context) => context.app, { ssm: [{ path: '/app', recursive: true, parse: (value: string) => ({ value }) }] })
-    const tree = await handler({}, lambdaContext())
-    assert.deepEqual(Object.entries(tree).map(([name, { value }]) => [name, value]).sort(), names.map((name) => [name, `value of ${name}`]).sort())
-    assert.equal(Object.getPrototypeOf(tree), Object.prototype)
-    for (const name of ['value', 'a', 'a/__proto__']) assert.equal(Reflect.get({}, name), undefined, 'no object has gained a property')
-    const group = withCache(async (_: unknown, context) => context.group, { ssm: [{ names: ['/app/__proto__', '/app/toString'], as: 'group' }] })
-    assert.deepEqual(Object.entries(await group({}, lambdaContext())).sort(), [['__proto__', 'value of __proto__'], ['toString', 'value of toString']])
-  })
-
-  const FULL_URIS = [
-    'http://169.254.169.254/latest/meta-data/', 'http://169.254.170.3/c', 'http://169.254.170.22/c', 'http://10.0.0.1/c', 'http://192.168.0.1/c', 'http://172.17.0.1/c', 'http://0.0.0.0/c', 'http://[::]/c',
-    'http://169.254.170.2.example.com/c', 'http://127.0.0.1.example.com/c', 'http://localhost.example.com/c', 'http://127.0.0.1.nip.io/c', 'http://metadata.google.internal/c', 'http://localtest.me/c',
-    'http://127.0.0.1@example.com/c', 'http://127.0.0.1:80@example.com/c', 'http://localhost:a@example.com/c', 'http://[::1]@example.com/c', 'http://[::ffff:169.254.169.254]/c', 'http://[fd00:ec2::254]/c',
-    'http://2130706433.example.com/c', 'http://169.254.170.2.', 'http://127.0.0.1\\@example.com/c', 'http://127.0.0.1#@example.com/c', 'http:\\\\example.com/c', 'ftp://127.0.0.1/c', 'file:///etc/passwd', '//example.com/c', ' http://example.com/c',
-  ]
-  const RELATIVE_URIS = ['@example.com/c', '.example.com/c', ':80@example.com/c', '\\@example.com/c', '0/c', ':a@example.com/c']
-  const URIS = [...FULL_URIS.map((uri) => ['FULL', uri] as const), ...RELATIVE_URIS.map((uri) => ['RELATIVE', uri] as const)]
-  for (const [variable, uri] of URIS) {
-    test(`are not asked for credentials: ${variable} ${uri}`, async () => {
-      setEnvironment({ AWS_REGION: 'us-east-1', [`AWS_CONTAINER_CREDENTIALS_${variable}_URI`]: uri, AWS_CONTAINER_AUTHORIZATION_TOKEN: `${CANARY}-token` })
-      const { fetch, sent } = script(reply(200, { AccessKeyId: 'a', SecretAccessKey: 'b', Expiration: '2099-01-01T00:00:00Z' }))
-      assertKeepsSecrets(await failure(SSM.read({ fetch }), { code: 'NoCredentials', source: 'ssm' }))
-      assert.deepEqual(sent, [])
-    })
-  }
-
-  test('gain no token by a redirect of the credentials endpoint', async () => {
-    const visitors: unknown[] = []
-    const foreign = await serve(({ headers }, response) => (visitors.push(headers), response.end('{"AccessKeyId":"a","SecretAccessKey":"b"}')))
-    for (const status of [301, 302, 303, 307, 308]) {
-      const endpoint = await serve((_, response) => response.writeHead(status, { location: foreign }).end())
-      setEnvironment({ AWS_REGION: 'us-east-1', AWS_CONTAINER_CREDENTIALS_FULL_URI: `${endpoint}/c`, AWS_CONTAINER_AUTHORIZATION_TOKEN: `${CANARY}-token` })
-      assertKeepsSecrets(await failure(SSM.read(), { code: 'NoCredentials', status }))
-    }
-    assert.deepEqual(visitors, [])
-  })
-
-  const MEBIBYTE = 1024 * 1024
-  const FLOODS: readonly [what: string, status: number, headers: Record<string, string | number>, source: SourceCase][] = [
-    ...JSON_FLOODS(SSM), ...JSON_FLOODS(SECRETS), ['an error', 500, {}, SSM], ['an error', 404, {}, S3],
-  ]
-  function JSON_FLOODS(source: SourceCase): (typeof FLOODS)[number][] {
-    return [['an answer', 200, {}, source], ['an answer that says so', 200, { 'content-length': 100 * MEBIBYTE }, source]]
-  }
-  for (const [what, status, headers, source] of FLOODS) {
-    test(`do not fill the memory with ${what} of 100 MiB: ${source.source}`, async () => {
-      const piece = Buffer.alloc(64 * 1024, `${CANARY} `)
-      let [sent, peak, requests] = [0, 0, 0]
-      const memory = () => process.memoryUsage().arrayBuffers
-      const before = memory()
-      let closed: Promise<unknown> = Promise.resolve()
-      const aws = await local()
-      aws.intercept = (_, response) => {
-        requests += 1
-        closed = new Promise((resolve) => response.once('close', resolve))
-        response.writeHead(status, headers)
-        const more = (): void => {
-          peak = Math.max(peak, memory() - before)
-          while (!response.destroyed && sent < 100 * MEBIBYTE && ((sent += piece.length), response.write(piece)));
-          if (sent >= 100 * MEBIBYTE) response.end()
-        }
-        response.on('drain', more)
-        more()
-        return true
-      }
-      assertKeepsSecrets(await failure(source.read(), { code: 'InvalidAnswer', source: source.source, id: source.id }))
-      await closed
-      assert.equal(requests, 1)
-      assert.ok(sent > 8 * MEBIBYTE && sent < 40 * MEBIBYTE, `${sent} bytes went out`)
-      assert.ok(peak < 48 * MEBIBYTE, `${peak} bytes were held`)
-    })
-  }
-
-  test('do not fill the memory with little that unpacks to much', async () => {
-    const packed = gzipSync(Buffer.alloc(24 * MEBIBYTE, 'x'))
-    const aws = await local()
-    aws.intercept = (_, response) => (response.writeHead(200, { 'content-encoding': 'gzip' }).end(packed), true)
-    const before = process.memoryUsage().arrayBuffers
-    await failure(SSM.read(), { code: 'InvalidAnswer' })
-    assert.ok(process.memoryUsage().arrayBuffers - before < 23 * MEBIBYTE)
-  })
-
-  const REGIONS = ['', 'mars', 'us-east-1', 'US-EAST-1', 'eu-west-1.example.com', 'eu-west-1/', 'eu-west-1/../..', '@example.com', 'eu-west-1@example.com', 'eu-west-1#', 'eu-west-1:80', 'eu_west_1', '..', 'eu-west-1, eu-west-2', 'x'.repeat(5000)]
-  test('lead nowhere by a region that is none', async () => {
-    for (const region of REGIONS) {
-      clearCache()
-      const { fetch, sent } = script(xml(301, 'PermanentRedirect', { 'x-amz-bucket-region': region }))
-      await failure(S3.read({ fetch }), { code: 'PermanentRedirect', status: 301 })
-      assert.deepEqual(sent.map(({ url }) => url), ['https://bucket.s3.us-east-1.amazonaws.com/app/value'], region)
-    }
-  })
-
-  const PARSERS: readonly [what: string, parse: (content: string) => unknown][] = [
-    ['JSON', json],
-    ['a parser that quotes its input', (content) => assert.equal(content, 'something else')],
-    ['a parser whose error carries its input', (content) => { throw Object.assign(new Error('wrong', { cause: content }), { content, toString: () => content }) }],
-    ['a parser that throws its input', (content) => { throw content }],
-    ['a parser that throws an object', (content) => { throw { content } }],
-    ['a parser that throws nothing', () => { throw undefined }],
-    ['a parser that passes for this library', (content) => { throw new LambdaCacheError(content, { code: content, cause: content }) }],
-  ]
-  for (const [what, parse] of PARSERS) {
-    test(`see nothing of a value that breaks ${what}`, async () => {
-      const lines = consoleLines()
-      for (const source of SOURCES) {
-        clearCache()
-        const aws = await local()
-        source.put(aws, `{"password":"${CANARY}-value`)
-        const handler = withCache(() => assert.fail('no handler without its values'), { ...source.entry({ parse }), refreshOn: () => true })
-        for (const call of [source.read({ parse }), handler({}, lambdaContext()), handler.prefetch()]) {
-          const error = await failure(call, { code: 'ParseError', source: source.source, id: source.id })
-          assertKeepsSecrets(error)
-          assert.ok(!inspect(handler, { depth: 10, showHidden: true }).includes(CANARY))
-        }
-      }
-      assert.ok(!lines.join('\n').includes(CANARY))
-    })
-  }
-})
-
-// ---- Chaos ----
-
-describeOverBoth('chaos', () => {
-  /** A text that shows whether it is whole. */
-  function sealed(version: number): string {
-    const body = `${version} ${'x'.repeat(500 + (version % 500))}`
-    return `${createHash('sha256').update(body).digest('hex')} ${body}`
-  }
-
-  function unsealed(value: string): number {
-    const [, seal, body = '', version] = /^(\w+) ((\d+) x+)$/.exec(value) ?? []
-    assert.equal(createHash('sha256').update(body).digest('hex'), seal, `torn: ${value.slice(0, 200)}`)
-    return Number(version)
-  }
-
-  test('2,000 invocations get true values or a clear error, though one call in five fails', async () => {
-    consoleLines()
-    const rejections: unknown[] = []
-    const onRejection = (reason: unknown) => void rejections.push(reason)
-    process.on('unhandledRejection', onRejection)
-    cleanups.push(() => process.off('unhandledRejection', onRejection))
-    const folder = await temporaryFolder()
-    const aws = await local()
-    const [random, chance] = [seeded(7), seeded(11)]
-    // Not by a mock, which would remember every call.
-    Math.random = chance
-    mockTimeouts()
-
-    /** The time at which each version was put in place of the one before. */
-    const history: number[] = []
-    const change = (): void => {
-      const value = sealed(history.push(Date.now()) - 1)
-      for (const source of SOURCES) aws.delete(source.id)
-      for (const source of SOURCES) source.put(aws, value)
-    }
-    change()
-
-    const faults: ((response: ServerResponse) => unknown)[] = [
-      (response) => response.socket?.resetAndDestroy(),
-      (response) => response.writeHead(500).end(),
-      (response) => response.writeHead(400).end('{"__type":"ThrottlingException"}<Code>SlowDown</Code>'),
-      () => {},
-      (response) => response.writeHead(200, { 'content-length': 500 }).write('{"Parameters":[{"Name":"/app/value","Value":"', () => response.socket?.end()),
-      (response) => response.writeHead(200, { 'content-length': 500 }).write('x', () => response.socket?.resetAndDestroy()),
-      (response) => response.writeHead(403).end('{"__type":"AccessDeniedException"}<Code>AccessDenied</Code>'),
-    ]
-    let [calls, failed, started] = [0, 0, 0]
-    /** Calls that the library waits for, and those of them for which an answer is on its way: the clock waits for these, and for the disk. */
-    const [open, arriving] = [new Set<string>(), new Set<string>()]
-    aws.intercept = async ({ headers: { 'x-id': id = '' } }, response) => {
-      aws.requests.length = 0
-      calls += 1
-      await turns(Math.floor(random() * 4))
-      if (random() >= 0.2) {
-        if (open.has(id)) arriving.add(id)
-        return false
-      }
-      faults[failed++ % faults.length]!(response)
-      return true
-    }
-
-    const fetch: Fetch = async (url, init) => {
-      const id = crypto.randomUUID()
-      const end = () => void [open, arriving].forEach((ids) => ids.delete(id))
-      open.add(id)
-      try {
-        const response = await callLoopback(url, { ...init, headers: { ...init.headers, 'x-id': id } })
-        const { status, headers, body } = response
-        if (status !== 200 || !body) return end(), response
-        return { status, headers, body: ending(body, end), text: () => assert.fail('there is a body to read') }
-      } catch (error) {
-        end()
-        throw error
-      }
-    }
-
-    const KINDS = [[0, 1], [0.1, 0], [0.5, 2]] as const
-    const handlers = KINDS.map(([maxAge, staleIfError], index) => {
-      const file = join(folder, `${index}`)
-      const options = { ssm: ['/app/value'], secrets: [{ id: 'app/value', as: 'secret' }], s3: [{ uri: 's3://bucket/app/value', parse: text, as: 'object' }, { uri: 's3://bucket/app/value', file, as: 'file' }], maxAge, staleIfError, fetch } as const
-      return withCache(async (began: number, context) => {
-        const values = [context.value, context.secret, context.object, await readFile(context.file, 'utf8')]
-        for (const value of values) {
-          const version = unsealed(value)
-          const [from, to = Infinity] = history.slice(version, version + 2)
-          const age = began - to
-          // And a little for the way from the server to here.
-          assert.ok(from! <= Date.now() && age <= (maxAge + staleIfError + 0.3) * SECOND, `${age} ms old, with maxAge ${maxAge} and staleIfError ${staleIfError}`)
-        }
-        await new Promise((resolve) => setTimeout(resolve, random() * 30))
-      }, options)
-    })
-
-    const outcomes = { good: 0, failed: 0 }
-    const worker = async (last: number): Promise<void> => {
-      while (started < last) {
-        const handler = handlers[started++ % handlers.length]!
-        try {
-          await handler(Date.now(), contextWith(random() < 0.1 ? SECOND : MINUTE))
-          outcomes.good += 1
-        } catch (error) {
-          if (!(error instanceof LambdaCacheError)) throw error
-          assertKeepsSecrets(error)
-          outcomes.failed += 1
-        }
-      }
-    }
-    /** Runs so many invocations, 16 at a time. */
-    const runUntil = async (last: number): Promise<number> => {
-      let [running, waits] = [true, 0]
-      const workers = Promise.all(Array.from({ length: 16 }, () => worker(last))).finally(() => (running = false))
-      workers.catch(() => {})
-      while (running) {
-        await turns(1)
-        const writes = readdirSync(folder).some((file) => !/^\d$/.test(file)) || process.getActiveResourcesInfo().some((resource) => /^(FS|Close)Req/.test(resource))
-        if (arriving.size > 0 || writes) {
-          assert.ok((waits += 1) < 1_000_000, 'something has been left half-way')
-          continue
-        }
-        waits = 0
-        mock.timers.tick(10)
-        if (Date.now() - history.at(-1)! >= 50) change()
-      }
-      await workers
-      collectGarbage()
-      return process.memoryUsage().heapUsed
-    }
-    const early = await runUntil(200)
-    const late = await runUntil(2000)
-
-    assert.equal(outcomes.good + outcomes.failed, 2000)
-    assert.ok(outcomes.good > 1000 && outcomes.failed > 0, inspect(outcomes))
-    assert.ok(failed > 100 && failed > calls / 10 && history.length > 50, inspect({ calls, failed, changes: history.length }))
-    assert.ok(late - early < 8 * 1024 * 1024, `${late - early} bytes more`)
-    await calm()
-    assert.deepEqual(rejections, [])
-    assert.deepEqual((await readdir(folder)).sort(), ['0', '1', '2'], 'no temporary file is left')
-    assert.ok(process.getActiveResourcesInfo().filter((resource) => resource === 'TCPSocketWrap').length < 200)
-  })
-
-  async function* ending(body: AsyncIterable<Uint8Array>, end: () => void): AsyncGenerator<Uint8Array> {
-    try {
-      yield* body
-    } finally {
-      end()
-    }
-  }
-
-})
-
-// ---- Kit for functions in processes and threads of their own: examples/runtime.ts, by the real clock ----
-
-const MEBIBYTE = 1024 * 1024
-/** Nothing takes that long: a test that hangs ends by it. */
-const HANGS = { timeout: 120_000 }
-
-const ROOT = fileURLToPath(new URL('.', import.meta.url))
-/** examples/runtime.ts and what it imports, as one module: through tsx each start would take half a second. */
-const RUNTIME = buildSync({ entryPoints: [join(ROOT, 'examples/runtime.ts')], bundle: true, write: false, platform: 'node', format: 'esm' }).outputFiles[0]!.text
-
-/** A function that runs elsewhere. */
-interface Remote {
-  /** Exchanges that have come so far, since the function was started. */
-  readonly seen: Record<Sighting['seen'], number>
-  invoke(order: Order): Promise<Outcome>
-}
-
-interface RemoteProcess extends Remote {
-  readonly process: ChildProcess
-  /** Lets it come to its end by itself: how it ended, and what it had printed. */
-  end(): Promise<string>
-}
-
-/** Starts a function in a process, where `fileLimit` is what `ulimit -f` takes. */
-function startProcess(environment: Record<string, string>, fileLimit = 'unlimited'): RemoteProcess {
-  const runtime = spawn('sh', ['-c', `ulimit -f ${fileLimit}; exec "$@"`, 'sh', process.execPath, '--input-type=module', '--eval', RUNTIME], {
-    cwd: ROOT,
-    env: { ...process.env, ...environment },
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    serialization: 'advanced',
-  })
-  let printed = ''
-  const streams = [runtime.stdout!, runtime.stderr!]
-  for (const stream of streams) stream.setEncoding('utf8').on('data', (text: string) => (printed += text))
-  // Node emits no 'close' for a child that has been disconnected from here.
-  const ended = Promise.all([once(runtime, 'exit'), ...streams.map((stream) => once(stream, 'close'))]).then(
-    ([[code, signal]]) => `${(signal as string) ?? `exit code ${code}`}${printed && `: ${printed}`}`,
-  )
-  cleanups.push(() => runtime.kill('SIGKILL') && ended)
-  const end = (): Promise<string> => {
-    runtime.disconnect()
-    return ended
-  }
-  return { process: runtime, end, ...remote(runtime, (order) => runtime.send(order), ended) }
-}
-
-/** Starts a function in a thread. */
-function startThread(environment: Record<string, string>, made: Transport): Remote {
-  const thread = new Worker(new URL(`data:text/javascript,${encodeURIComponent(RUNTIME)}`), { env: { ...process.env, ...environment } })
-  cleanups.push(() => thread.terminate())
-  const ended = new Promise<string>((resolve) => thread.once('error', (error) => resolve(String(error))).once('exit', (code) => resolve(`exit code ${code}`)))
-  return remote(thread, (order) => thread.postMessage({ ...order, transport: made }), ended)
-}
-
-function remote(runtime: ChildProcess | Worker, send: (order: Order) => void, ended: Promise<string>): Remote {
-  const seen = { headers: 0, body: 0 }
-  let settle: (outcome: Outcome) => void
-  runtime.on('message', (message: Outcome | Sighting) => ('seen' in message ? (seen[message.seen] += 1) : settle(message)))
-  const invoke = (order: Order): Promise<Outcome> => {
-    const outcome = new Promise<Outcome>((resolve) => (settle = resolve))
-    send({ transport, ...order })
-    return Promise.race([outcome, ended.then((how) => assert.fail(`the function ended early, with ${how}`))])
-  }
-  return { seen, invoke }
-}
-
-async function eventually(condition: () => boolean): Promise<void> {
-  for (const start = performance.now(); !condition(); await sleep(5)) assert.ok(performance.now() - start < 60_000, `never came true: ${condition}`)
-}
-
-const MOMENTS = ['idle', 'request sent', 'headers received', 'body half read'] as const
-type Moment = (typeof MOMENTS)[number]
-
-/** Lets an answer come as far as this, and the rest of it when it is released. */
-function hold(response: ServerResponse, moment: Moment): () => void {
-  const end = response.end.bind(response) as (content: Buffer) => ServerResponse
-  let release = (): void => {}
-  const released = new Promise<void>((resolve) => (release = resolve))
-  response.end = ((content: string | Uint8Array = '') => {
-    const body = Buffer.from(content as string)
-    const half = moment === 'body half read' ? body.length >> 1 : 0
-    if (moment !== 'request sent') response.flushHeaders()
-    if (half) response.write(body.subarray(0, half))
-    void released.then(() => end(body.subarray(half)))
-    return response
-  }) as ServerResponse['end']
-  return release
-}
-
-/** A text that tells by itself whether it is whole. */
-function sealed(name: string, size: number): string {
-  const content = `${name} ${randomBytes(size / 2).toString('hex')}`
-  return `${content} ${createHash('sha256').update(content).digest('hex')}`
-}
-
-/** The name in a sealed text. */
-function opened(text: string | undefined): string {
-  const [, content = '', name, seal] = /^((\S+) .*) (.*)$/s.exec(text ?? '') ?? []
-  assert.equal(createHash('sha256').update(content).digest('hex'), seal, `torn: ${text?.length} bytes, ${text?.slice(0, 40)}`)
-  return name!
-}
-
-/** What an invocation gave; it must have succeeded. */
-function succeeded({ values, error }: Outcome): Readonly<Record<string, string>> {
-  return values ?? assert.fail(`${error?.code}: ${error?.message}`)
-}
-
-// ---- Tests ----
-
-const NO_SIGNALS = { skip: process.platform === 'win32' && 'no signal stops a process there' }
-
-describeOverBoth('freeze and thaw', () => {
-  const SERVICES = ['ssm', 'secretsmanager', 's3'] as const
-  /** What becomes of a connection, and of the answer on it, while the process is frozen. */
-  const FATES = ['closed', 'reset', 'answered'] as const
-  const PAUSES = [1, 3, 8]
-
-  const OPTIONS = { ssm: [{ name: '/parameter', as: 'ssm' }], secrets: [{ id: 'secret', as: 'secretsmanager' }], maxAge: 0, staleIfError: 0 }
-  const GIVE = { values: ['ssm', 'secretsmanager'], files: ['s3'] }
-
-  const contents = (version: string): Record<(typeof SERVICES)[number], string> => ({
-    ssm: sealed(version, 100),
-    secretsmanager: sealed(version, 100),
-    s3: sealed(version, 300_000),
-  })
-
-  function put(aws: LocalAws, { ssm, secretsmanager, s3 }: ReturnType<typeof contents>): void {
-    aws.putParameter('/parameter', ssm)
-    aws.putSecret('secret', secretsmanager)
-    aws.putObject('s3://bucket/object', s3)
-  }
-
-  /** A function that has been invoked once. */
-  async function warm(moment: Moment, seconds: number) {
-    const aws = await startLocalAws()
-    cleanups.push(() => aws.close())
-    const folder = await temporaryFolder()
-    const held = new Map<LocalRequest['service'], { socket: Socket; release: () => void }>()
-    aws.intercept = ({ service }, response) => void held.set(service, { socket: response.req.socket, release: () => {} })
-    const before = contents('before')
-    put(aws, before)
-    const remote = startProcess(aws.env)
-    const options: Options = { ...OPTIONS, s3: [{ uri: 's3://bucket/object', as: 's3', file: join(folder, 'object') }] }
-    assert.deepEqual(succeeded(await remote.invoke({ options, watched: true, ...GIVE })), before)
-    return { moment, seconds, aws, folder, held, before, remote }
-  }
-
-  async function freeze({ moment, seconds, aws, folder, held, before, remote }: Awaited<ReturnType<typeof warm>>): Promise<void> {
-    const { headers, body } = remote.seen
-    const [during, after] = [contents('during'), contents('after')]
-    let outcome: Promise<Outcome> | undefined
-    if (moment !== 'idle') {
-      held.clear()
-      put(aws, during)
-      aws.intercept = ({ service }, response) => void held.set(service, { socket: response.req.socket, release: hold(response, moment) })
-      outcome = remote.invoke(GIVE)
-      await eventually(() => held.size === 3)
-      if (moment === 'headers received') await eventually(() => remote.seen.headers >= headers + 3)
-      if (moment === 'body half read') await eventually(() => remote.seen.body >= body + 3)
-    }
-    remote.process.kill('SIGSTOP')
-    for (const [index, service] of SERVICES.entries()) {
-      const { socket, release } = held.get(service)!
-      const fate = FATES[(index + PAUSES.indexOf(seconds)) % 3]
-      if (fate === 'closed') socket.destroy()
-      if (fate === 'reset') socket.resetAndDestroy()
-      if (fate === 'answered') release()
-    }
-    aws.intercept = undefined
-    put(aws, after)
-    await sleep(seconds * 1000)
-    assert.equal(await readFile(join(folder, 'object'), 'latin1'), before.s3, 'a reader sees the old file meanwhile')
-    if (moment === 'body half read') assert.equal((await readdir(folder)).length, 2, 'a download has begun')
-    // The order is there before the thaw, as Lambda's next event is.
-    outcome ??= remote.invoke(GIVE)
-    remote.process.kill('SIGCONT')
-    const thawed = succeeded(await outcome)
-    for (const service of SERVICES) assert.ok([during[service], after[service]].includes(thawed[service]!), `a wrong value of ${service}`)
-    if (moment === 'idle') assert.deepEqual(thawed, after)
-    assert.deepEqual(succeeded(await remote.invoke(GIVE)), after, 'the invocation after that')
-    assert.deepEqual(await readdir(folder), ['object'])
-    assert.equal(await remote.end(), 'exit code 0')
-  }
-
-  test('invocations succeed after pauses of 1, 3 and 8 seconds, idle or in the middle of calls, whatever became of the connections', HANGS, async () => {
-    mock.timers.reset()
-    const cases = await Promise.all(MOMENTS.flatMap((moment) => PAUSES.map((seconds) => warm(moment, seconds))))
-    const results = await Promise.allSettled(cases.map(freeze))
-    const failures = results.flatMap((result, index) => (result.status === 'rejected' ? `${cases[index]!.moment}, ${cases[index]!.seconds} s: ${result.reason}` : []))
-    assert.deepEqual(failures, [])
-  })
-}, NO_SIGNALS)
-
-describe('one folder for four threads', () => {
-  const URI = 's3://bucket/object'
-  const GIVE = { files: ['object'] }
-
-  /** Each has a region of its own, so that the requests tell whose they are. They take turns in what makes their calls. */
-  async function fourThreads(...transports: [Transport, Transport]): Promise<{ folder: string; options: (maxAge: number) => Options; threads: Remote[] }> {
-    mock.timers.reset()
-    const folder = await temporaryFolder()
-    const options = (maxAge: number): Options => ({ s3: [{ uri: URI, file: join(folder, 'object') }], maxAge, staleIfError: 0 })
-    const threads = [1, 2, 3, 4].map((number) => startThread({ AWS_REGION: `thread-number-${number}` }, transports[(number - 1) % 2]!))
-    return { folder, options, threads }
-  }
-
-  test('no reader sees a torn file while all of them refresh an object that changes', HANGS, async () => {
-    const aws = await local()
-    const { folder, options, threads } = await fourThreads('httpsFetch', 'fetch')
-    let latest = 0
-    const change = (): void => void aws.putObject(URI, sealed(String((latest += 1)), 100_000 + (latest % 7) * 50_000))
-    change()
-    // The first is slow half-way. A delay too short to be taken for a stall.
-    aws.intercept = ({ region }, response) => void (region === 'thread-number-1' && setTimeout(hold(response, 'body half read'), 20))
-    const changing = setInterval(change, 5)
-    cleanups.push(() => clearInterval(changing))
-    const versions = await Promise.all(
-      threads.map(async (thread) => {
-        const seen = new Set<string>()
-        for (let round = 0; round < 60; round += 1) seen.add(opened(succeeded(await thread.invoke({ options: options(0), ...GIVE }))['object']))
-        return seen.size
-      }),
-    )
-    clearInterval(changing)
-    assert.ok(Math.min(...versions) > 5, `the object changed under each of them: ${versions}`)
-    assert.deepEqual(await readdir(folder), ['object'])
-  })
-
-  for (const [moment, ofSlow, ofOthers] of [['request sent', 'fetch', 'httpsFetch'], ['body half read', 'httpsFetch', 'fetch']] as const) {
-    test(`the last rename wins, and no thread takes another's file for its own (${moment})`, HANGS, async () => {
-      const [first, second] = [sealed('first', 100_000), sealed('second', 100_000)]
-      const aws = await local({ objects: { [URI]: sealed('zeroth', 100_000) } })
-      const { folder, options, threads } = await fourThreads(ofSlow, ofOthers)
-      const [slow, ...fast] = threads as [Remote, ...Remote[]]
-      const read = async (thread: Remote, maxAge: number): Promise<string> => opened(succeeded(await thread.invoke({ options: options(maxAge), ...GIVE }))['object'])
-      assert.deepEqual(await Promise.all(threads.map((thread) => read(thread, 0))), Array(4).fill('zeroth'))
-
-      aws.putObject(URI, first)
-      let release: (() => void) | undefined
-      aws.intercept = (_, response) => void (release ??= hold(response, moment))
-      const slower = read(slow, 0)
-      await eventually(() => release !== undefined)
-      aws.putObject(URI, second)
-      for (const thread of fast) assert.equal(await read(thread, 0), 'second')
-      release!()
-      assert.equal(await slower, 'first', 'the thread with the slower download')
-      const calls = aws.requests.length
-      for (const thread of fast) assert.equal(await read(thread, 3600), 'first', 'a thread that is served from the cache')
-      assert.equal(aws.requests.length, calls)
-
-      // The file is not what the others were given: they must not ask whether that has changed.
-      for (const thread of fast) assert.equal(await read(thread, 0), 'second')
-      assert.deepEqual(await readdir(folder), ['object'])
-    })
-  }
-})
-
-describeOverBoth('large objects', () => {
-  const URI = 's3://bucket/object'
-  const SIZE = 512
-  const PATTERN = randomBytes(MEBIBYTE)
-
-  /** A MiB of the object, each different. */
-  function piece(index: number): Buffer {
-    const content = Buffer.from(PATTERN)
-    content.writeUInt32BE(index)
-    return content
-  }
-
-  function* pieces(): Generator<Buffer> {
-    for (let index = 0; index < SIZE; index += 1) yield piece(index)
-  }
-
-  test('512 MiB go to disk with less than 128 MiB of memory', HANGS, async (t) => {
-    mock.timers.reset()
-    const aws = await local({ objects: { 's3://bucket/small': 'small' } })
-    const folder = await temporaryFolder()
-    const file = join(folder, 'object')
-    const remote = startProcess({})
-    succeeded(await remote.invoke({ options: { s3: [{ uri: 's3://bucket/small', file: join(folder, 'small') }] } }))
-
-    aws.intercept = async (_, response) => {
-      response.writeHead(200, { 'content-length': SIZE * MEBIBYTE, etag: '"large"' })
-      await pipeline(Readable.from(pieces()), response)
-      return true
-    }
-    const outcome = await remote.invoke({ options: { s3: [{ uri: URI, file }] }, values: ['object'] })
-    assert.deepEqual(succeeded(outcome), { object: file })
-    const grown = (outcome.rss.peak - outcome.rss.before) / MEBIBYTE
-    t.diagnostic(`${grown.toFixed(1)} MiB more than the ${(outcome.rss.before / MEBIBYTE).toFixed(1)} MiB before`)
-    assert.ok(grown < 128, `${grown} MiB more than before`)
-
-    assert.equal((await stat(file)).size, SIZE * MEBIBYTE)
-    const reader = await open(file)
-    const content = Buffer.alloc(MEBIBYTE)
-    for (let index = 0; index < SIZE; index += 1) {
-      await reader.read(content, 0, MEBIBYTE)
-      assert.ok(content.equals(piece(index)), `MiB ${index} is wrong`)
-    }
-    await reader.close()
-    assert.deepEqual(await readdir(folder), ['object', 'small'])
-  })
-
-  test('a disk that is full is a FileError, keeps the old file and leaves no litter', { ...HANGS, skip: process.platform === 'win32' && 'no ulimit there' }, async () => {
-    mock.timers.reset()
-    const aws = await local({ objects: { [URI]: 'old' } })
-    const folder = await temporaryFolder()
-    const file = join(folder, 'object')
-    // Blocks of 512 or 1,024 bytes, by the shell.
-    const remote = startProcess({}, '2048')
-    const read = (): Promise<Outcome> => remote.invoke({ options: { s3: [{ uri: URI, file }], maxAge: 0 }, files: ['object'] })
-    assert.deepEqual(succeeded(await read()), { object: 'old' })
-
-    aws.putObject(URI, new Uint8Array(4 * MEBIBYTE))
-    const calls = aws.requests.length
-    const { name, code, message } = (await read()).error!
-    assert.deepEqual({ name, code }, { name: 'LambdaCacheError', code: 'FileError' })
-    assert.equal(message, `s3 ${URI}: cannot write ${file} (EFBIG)`)
-    assert.equal(aws.requests.length, calls + 1, 'another attempt would fill the disk again')
-    assert.deepEqual(await readdir(folder), ['object'])
-    assert.equal(await readFile(file, 'utf8'), 'old')
-
-    aws.putObject(URI, 'new')
-    assert.deepEqual(succeeded(await read()), { object: 'new' })
-    assert.equal(await remote.end(), 'exit code 0')
-  })
-})
-
-describe('README.md', () => {
-  const readme = readFileSync(new URL('README.md', import.meta.url), 'utf8')
-  const source = readFileSync(new URL('lambda-cache.ts', import.meta.url), 'utf8')
-  const blocks = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block]) => block!)
-
-  test('shows the handler of the examples', async () => {
-    const handler = await readFile(new URL('examples/handler.ts', import.meta.url), 'utf8')
-    assert.equal(blocks[0], handler.replace('../lambda-cache.js', './lambda-cache.js'))
-  })
-
-  test('shows nothing that does not compile', async () => {
-    const folder = await temporaryFolder()
-    const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
-    await mkdir(join(folder, 'examples'))
-    await writeFile(join(folder, 'lambda-cache.ts'), source)
-    await writeFile(join(folder, 'examples/local-aws.ts'), await readFile(here('examples/local-aws.ts')))
-    await Promise.all(blocks.map((block, index) => writeFile(join(folder, `block-${index}.ts`), block)))
-    await symlink(here('node_modules'), join(folder, 'node_modules'))
-    await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module' }))
-    const compilerOptions = { strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, module: 'nodenext', target: 'es2022', lib: ['es2022'], noEmit: true, types: ['node', 'aws-lambda'] }
-    await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions }))
-    const output = await promisify(execFile)(process.execPath, [here('node_modules/typescript/bin/tsc'), '-p', folder]).then(() => '', ({ stdout }: { stdout: string }) => stdout)
-    assert.ok(blocks.length > 10)
-    assert.equal(output, '')
-  })
-
-  test('points to files that are there', () => {
-    for (const page of ['README.md', 'peers/README.md', 'peers/RESULTS.md', 'peers/fleet/FLEET.md']) {
-      const text = readFileSync(new URL(page, import.meta.url), 'utf8')
-      const links = [...text.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map(([, link]) => link!)
-      for (const link of links) assert.ok(existsSync(new URL(link, new URL(page, import.meta.url))), `${page}: ${link}`)
-      assert.ok(page !== 'README.md' || links.length > 3)
-    }
-  })
-
-  test('starts a local AWS with its seed, in a process of its own', async () => {
-    const [, seed = ''] = /<<'END'\n(.*?)^END$/ms.exec(readme) ?? []
-    const file = join(await temporaryFolder(), 'seed.json')
-    await writeFile(file, seed)
-    const aws = spawn(process.execPath, ['--import', 'tsx', 'examples/local-aws.ts', file], { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] })
-    const ended = once(aws, 'exit')
-    cleanups.push(() => aws.kill('SIGKILL') && ended)
-    let printed = ''
-    aws.stdout.setEncoding('utf8').on('data', (text: string) => (printed += text))
-    await eventually(() => printed.includes('AWS_SESSION_TOKEN'))
-    for (const [, name, value] of printed.matchAll(/^export (\w+)='(.*)'$/gm)) process.env[name!] = value
-    // It takes the time for what it is.
-    mock.timers.reset()
-    assert.deepEqual(await Promise.all([getParameter('/prod/app/var'), getSecret('/prod/db/conn_string'), getObject('s3://bucket/path/to/object.json', { parse: json })]), [
-      'hello',
-      'postgres://app:secret@db/prod',
-      { release: 1 },
-    ])
-    aws.kill('SIGTERM')
-    assert.deepEqual(await ended, [0, null])
-    assert.doesNotMatch(printed, /hello|secret@|release/)
-  })
-
-  test('names a size that holds, and not by much', () => {
-    const [, figure = ''] = /<!-- size -->([\d,]+) bytes/.exec(readme) ?? []
-    const limit = Number(figure.replace(',', ''))
-    const size = execFileSync('gzip', ['-9'], { input: transformSync(source, { loader: 'ts', format: 'esm', minify: true }).code }).length
-    assert.ok(size <= limit && size > limit - 100, `${size} bytes, and the README says ${limit}`)
-  })
-
-  test('lists every code that an error of the library has', () => {
-    const own = [...source.matchAll(/(?:failure\(|code: )'([A-Z][a-z]\w+)'/g)].map(([, code]) => code!)
-    assert.ok(own.length > 10)
-    assert.deepEqual(own.filter((code) => !readme.includes(`\`${code}\``)), [])
-  })
-})
+// What follows runs last, and is not in the order of the sections.
+for (const name of ['crowd', 'faults', 'processes', 'readme']) await import(`./tests/${name}.js`)
