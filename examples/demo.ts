@@ -11,8 +11,16 @@ const PARAMETER = '/prod/app/var'
 const SECRET = '/prod/db/conn_string'
 const OBJECT = 's3://bucket/path/to/object.json'
 
-const before = { var: 'hello', conn_string: 'postgres://app:first@db/prod', object: '{"release":1}' }
-const after = { var: 'hello again', conn_string: 'postgres://app:second@db/prod', object: '{"release":2}' }
+const before = {
+  var: 'hello',
+  conn_string: 'postgres://app:first@db/prod',
+  object: '{"release":1}',
+}
+const after = {
+  var: 'hello again',
+  conn_string: 'postgres://app:second@db/prod',
+  object: '{"release":2}',
+}
 
 const aws = await startLocalAws({
   parameters: { [PARAMETER]: { value: before.var, type: 'SecureString' } },
@@ -27,8 +35,12 @@ const { handler } = await import('./handler.js')
 const mistakes: string[] = []
 const files = new Set<string>()
 
-console.log(`A handler with an SSM parameter, a secret and an S3 object, against a local AWS on ${aws.url}`)
-console.log('Values are kept for 1 second here (LAMBDA_CACHE_MAX_AGE=1), so that expiry can be watched. The default is 60.')
+console.log(
+  `A handler with an SSM parameter, a secret and an S3 object, against a local AWS on ${aws.url}`,
+)
+console.log(
+  'Values are kept for 1 second here (LAMBDA_CACHE_MAX_AGE=1), so that expiry can be watched. The default is 60.',
+)
 try {
   await expectValues('First invocation', before, 3)
   await expectValues('Warm: the same again', before, 0)
@@ -61,9 +73,13 @@ async function expectValues(title: string, values: typeof before, calls: number)
   line('var', result.var)
   line('conn_string', result.conn_string)
   line('object.json', `${object}  in ${result.file}`)
-  const right = result.var === values.var && result.conn_string === values.conn_string && object === values.object
+  const right =
+    result.var === values.var &&
+    result.conn_string === values.conn_string &&
+    object === values.object
   if (!right) mistakes.push(`"${title}" gave other values`)
-  if (aws.requests.length !== calls) mistakes.push(`"${title}" made ${aws.requests.length} calls, not ${calls}`)
+  if (aws.requests.length !== calls)
+    mistakes.push(`"${title}" made ${aws.requests.length} calls, not ${calls}`)
 }
 
 async function expectError(title: string, code: string): Promise<void> {
@@ -74,7 +90,9 @@ async function expectError(title: string, code: string): Promise<void> {
   if (given !== code) mistakes.push(`"${title}" was to end with ${code}`)
 }
 
-async function invoke(title: string): Promise<{ result?: Awaited<ReturnType<typeof handler>>; error?: unknown }> {
+async function invoke(
+  title: string,
+): Promise<{ result?: Awaited<ReturnType<typeof handler>>; error?: unknown }> {
   aws.requests.length = 0
   const event = { name: 'world' }
   const context = lambdaContext()

@@ -2,7 +2,12 @@ import { withCache } from '../lambda-cache.js'
 
 export const handler = withCache(
   async (event: { name: string }, context) => {
-    return { hello: event.name, var: context.var, conn_string: context.conn_string, file: context['object.json'] }
+    return {
+      hello: event.name,
+      var: context.var,
+      conn_string: context.conn_string,
+      file: context['object.json'],
+    }
   },
   {
     ssm: ['/prod/app/var'],

@@ -69,12 +69,20 @@ export interface LocalAws {
   readonly requests: LocalRequest[]
   /** Milliseconds before each answer, counted by the process's own timers. @default 0 */
   latency: number
-  /** Called with every request before its signature is checked. Returning true means: answered here, or cut off. */
-  intercept: ((request: LocalRequest, response: ServerResponse) => boolean | void | Promise<boolean | void>) | undefined
+  /** Called with every request before its signature is checked. Returning true, or a promise of it, means: answered here, or cut off. */
+  intercept: ((request: LocalRequest, response: ServerResponse) => unknown) | undefined
   /** Adds a version and returns its number. The labels move to it from older versions. */
-  putParameter(name: string, value: string, options?: { type?: ParameterType; labels?: string[] }): number
+  putParameter(
+    name: string,
+    value: string,
+    options?: { type?: ParameterType; labels?: string[] },
+  ): number
   /** Adds a version and returns its id. Without `stages` it becomes AWSCURRENT, and the former one AWSPREVIOUS. */
-  putSecret(id: string, value: string | Uint8Array, options?: { versionId?: string; stages?: string[] }): string
+  putSecret(
+    id: string,
+    value: string | Uint8Array,
+    options?: { versionId?: string; stages?: string[] },
+  ): string
   /** Adds a version. The bytes are kept, not copied. */
   putObject(uri: string, body: string | Uint8Array): { etag: string; versionId: string }
   /** From now on a request for the bucket that is signed for another region is answered with 301. */
@@ -98,7 +106,12 @@ export async function startLocalAws(
   { port = 0, credentials = LOCAL_CREDENTIALS }: { port?: number; credentials?: Credentials } = {},
 ): Promise<LocalAws> {
   const account: Account = {
-    credentials, parameters: new Map(), secrets: new Map(), objects: new Map(), buckets: new Map(), denied: new Set(),
+    credentials,
+    parameters: new Map(),
+    secrets: new Map(),
+    objects: new Map(),
+    buckets: new Map(),
+    denied: new Set(),
   }
   const sockets = new Set<Socket>()
   const server = createServer((message, response) => void serve(aws, account, message, response))
@@ -118,10 +131,14 @@ export async function startLocalAws(
     putSecret: (id, value, options) => putSecret(account, id, value, options),
     putObject: (uri, body) => putObject(account, uri, body),
     putBucketRegion: (bucket, region) => void account.buckets.set(bucket, region),
-    delete: (id) => [account.parameters, account.secrets, account.objects].forEach((map) => map.delete(id)),
+    delete: (id) => {
+      for (const map of [account.parameters, account.secrets, account.objects]) map.delete(id)
+    },
     deny: (action, resource) => void account.denied.add(`${action} ${resource}`),
     closeIdleConnections: () => server.closeIdleConnections(),
-    destroyConnections: () => sockets.forEach((socket) => socket.resetAndDestroy()),
+    destroyConnections: () => {
+      for (const socket of sockets) socket.resetAndDestroy()
+    },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve())
@@ -129,7 +146,9 @@ export async function startLocalAws(
       }),
   }
   plant(aws, seed)
-  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '127.0.0.1', resolve))
+  await new Promise<void>((resolve, reject) =>
+    server.once('error', reject).listen(port, '127.0.0.1', resolve),
+  )
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const env: Record<string, string> = {
     AWS_ENDPOINT_URL: url,
@@ -137,7 +156,7 @@ export async function startLocalAws(
     AWS_ACCESS_KEY_ID: credentials.accessKeyId,
     AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
   }
-  if (credentials.sessionToken !== undefined) env['AWS_SESSION_TOKEN'] = credentials.sessionToken
+  if (credentials.sessionToken !== undefined) env.AWS_SESSION_TOKEN = credentials.sessionToken
   return Object.assign(aws, { url, env })
 }
 
@@ -152,7 +171,10 @@ interface Account {
   credentials: Credentials
   /** The versions of a thing stand in order of creation. */
   parameters: Map<string, ParameterVersion[]>
-  secrets: Map<string, { id: string; value: string | Uint8Array; stages: Set<string>; created: number }[]>
+  secrets: Map<
+    string,
+    { id: string; value: string | Uint8Array; stages: Set<string>; created: number }[]
+  >
   objects: Map<string, { id: string; body: Uint8Array; etag: string; modified: number }[]>
   /** The region of each bucket; undefined where any region will do. */
   buckets: Map<string, string | undefined>
@@ -175,7 +197,12 @@ interface Answer {
 
 // ── connections ──
 
-async function serve(aws: LocalAws, account: Account, message: IncomingMessage, response: ServerResponse): Promise<void> {
+async function serve(
+  aws: LocalAws,
+  account: Account,
+  message: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   try {
     const chunks: Buffer[] = []
     for await (const chunk of message) chunks.push(chunk as Buffer)
@@ -192,23 +219,29 @@ async function serve(aws: LocalAws, account: Account, message: IncomingMessage, 
   }
 }
 
-function requestFrom({ rawHeaders, method = '', url: target = '' }: IncomingMessage, body: string): LocalRequest {
+function requestFrom(
+  { rawHeaders, method = '', url: target = '' }: IncomingMessage,
+  body: string,
+): LocalRequest {
   const headers: Record<string, string> = {}
   for (let index = 0; index < rawHeaders.length; index += 2) {
-    const [name, value] = [rawHeaders[index]!.toLowerCase(), rawHeaders[index + 1]!]
+    const [name = '', value = ''] = rawHeaders.slice(index, index + 2)
+    const key = name.toLowerCase()
     // The canonical request has a repeated header once, with its values joined by a comma.
-    headers[name] = name in headers ? `${headers[name]},${value}` : value
+    headers[key] = key in headers ? `${headers[key]},${value}` : value
   }
-  const [, region = '', scopeService] = /Credential=[^/]*\/[^/]*\/([^/,]*)\/([^/,]*)/.exec(headers['authorization'] ?? '') ?? []
+  const [, region = '', scopeService] =
+    /Credential=[^/]*\/[^/]*\/([^/,]*)\/([^/,]*)/.exec(headers.authorization ?? '') ?? []
   const [api, operation = ''] = (headers['x-amz-target'] ?? '').split('.')
   const common = { method, target, headers, body, region, at: Date.now() }
-  if (api === 'AmazonSSM' || scopeService === 'ssm') return { service: 'ssm', action: operation, input: parseInput(body), ...common }
+  if (api === 'AmazonSSM' || scopeService === 'ssm')
+    return { service: 'ssm', action: operation, input: parseInput(body), ...common }
   if (api === 'secretsmanager' || scopeService === 'secretsmanager') {
     return { service: 'secretsmanager', action: operation, input: parseInput(body), ...common }
   }
   // S3 has no action of its own for HEAD.
   const action = method === 'GET' || method === 'HEAD' ? 'GetObject' : method
-  return { service: 's3', action, input: objectAddress(target, headers['host'] ?? ''), ...common }
+  return { service: 's3', action, input: objectAddress(target, headers.host ?? ''), ...common }
 }
 
 function parseInput(body: string): Record<string, unknown> {
@@ -228,7 +261,8 @@ function answerTo(account: Account, request: LocalRequest, body: Buffer): Answer
       'AmazonSSM.GetParametersByPath': getParametersByPath,
       'secretsmanager.GetSecretValue': getSecretValue,
     }[request.headers['x-amz-target'] ?? '']
-    const json = request.method === 'POST' && request.headers['content-type'] === 'application/x-amz-json-1.1'
+    const json =
+      request.method === 'POST' && request.headers['content-type'] === 'application/x-amz-json-1.1'
     if (operation === undefined || !json) throw new Refusal(400, 'UnknownOperationException', '')
     return { status: 200, headers: {}, body: JSON.stringify(operation(account, request)) }
   } catch (error) {
@@ -242,60 +276,109 @@ function answerTo(account: Account, request: LocalRequest, body: Buffer): Answer
 
 function verifySignature(credentials: Credentials, request: LocalRequest, body: Buffer): void {
   const { service, headers, target } = request
-  const { accessKeyId = '', scope = '', scopeDate, scopeService, signedHeaders = '', signature } = parseAuthorization(request)
-  if (scopeService !== service) throw refusal(request, 'wrongScope', `service '${scopeService}' != '${service}'`)
+  const {
+    accessKeyId = '',
+    scope = '',
+    scopeDate,
+    scopeService,
+    signedHeaders = '',
+    signature,
+  } = parseAuthorization(request)
+  if (scopeService !== service)
+    throw refusal(request, 'wrongScope', `service '${scopeService}' != '${service}'`)
   requireSignedHeaders(request, signedHeaders.split(';'))
   if (accessKeyId !== credentials.accessKeyId) throw refusal(request, 'unknownKey')
-  if (headers['x-amz-security-token'] !== credentials.sessionToken) throw refusal(request, 'wrongToken')
+  if (headers['x-amz-security-token'] !== credentials.sessionToken)
+    throw refusal(request, 'wrongToken')
   requireCurrentDate(request, scopeDate)
   const canonicalRequest = [
     request.method,
     service === 's3' ? canonicalObjectPath(target) : canonicalPath(target),
     canonicalQuery(target),
-    ...signedHeaders.split(';').map((name) => `${name}:${(headers[name] ?? '').trim().replace(/ +/g, ' ')}`),
+    ...signedHeaders
+      .split(';')
+      .map((name) => `${name}:${(headers[name] ?? '').trim().replace(/ +/g, ' ')}`),
     '',
     signedHeaders,
     payloadHash(request, body),
   ].join('\n')
-  const stringToSign = ['AWS4-HMAC-SHA256', headers['x-amz-date'], scope, sha256(canonicalRequest)].join('\n')
-  const signingKey = scope.split('/').reduce<string | Buffer>(hmac, `AWS4${credentials.secretAccessKey}`)
+  const stringToSign = [
+    'AWS4-HMAC-SHA256',
+    headers['x-amz-date'],
+    scope,
+    sha256(canonicalRequest),
+  ].join('\n')
+  const signingKey = scope
+    .split('/')
+    .reduce<string | Buffer>(hmac, `AWS4${credentials.secretAccessKey}`)
   if (hmac(signingKey, stringToSign).toString('hex') === signature) return
-  throw refusal(request, 'wrongSignature', '', { StringToSign: stringToSign, CanonicalRequest: canonicalRequest })
+  throw refusal(request, 'wrongSignature', '', {
+    StringToSign: stringToSign,
+    CanonicalRequest: canonicalRequest,
+  })
 }
 
 /** The mistakes that every service knows: S3's status, code and message, then those of the JSON services (status 400). */
 const REFUSALS = {
-  unsigned: [403, 'AccessDenied', 'Access Denied', 'MissingAuthenticationTokenException', 'Missing Authentication Token'],
+  unsigned: [
+    403,
+    'AccessDenied',
+    'Access Denied',
+    'MissingAuthenticationTokenException',
+    'Missing Authentication Token',
+  ],
   malformed: [
-    400, 'AuthorizationHeaderMalformed', 'The authorization header that you provided is not valid.',
-    'IncompleteSignatureException', 'Authorization header is not of the form that AWS4-HMAC-SHA256 has.',
+    400,
+    'AuthorizationHeaderMalformed',
+    'The authorization header that you provided is not valid.',
+    'IncompleteSignatureException',
+    'Authorization header is not of the form that AWS4-HMAC-SHA256 has.',
   ],
   wrongScope: [
-    400, 'AuthorizationHeaderMalformed', 'The authorization header is malformed; %s',
-    'InvalidSignatureException', 'Credential should be scoped correctly: %s',
+    400,
+    'AuthorizationHeaderMalformed',
+    'The authorization header is malformed; %s',
+    'InvalidSignatureException',
+    'Credential should be scoped correctly: %s',
   ],
   unsignedHeaders: [
-    403, 'AccessDenied', 'There were headers present in the request which were not signed: %s',
-    'InvalidSignatureException', "'%s' must be a 'SignedHeader' in the AWS Authorization.",
+    403,
+    'AccessDenied',
+    'There were headers present in the request which were not signed: %s',
+    'InvalidSignatureException',
+    "'%s' must be a 'SignedHeader' in the AWS Authorization.",
   ],
   unknownKey: [
-    403, 'InvalidAccessKeyId', 'The AWS Access Key Id you provided does not exist in our records.',
-    'UnrecognizedClientException', 'The security token included in the request is invalid.',
+    403,
+    'InvalidAccessKeyId',
+    'The AWS Access Key Id you provided does not exist in our records.',
+    'UnrecognizedClientException',
+    'The security token included in the request is invalid.',
   ],
   wrongToken: [
-    400, 'InvalidToken', 'The provided token is malformed or otherwise invalid.',
-    'UnrecognizedClientException', 'The security token included in the request is invalid.',
+    400,
+    'InvalidToken',
+    'The provided token is malformed or otherwise invalid.',
+    'UnrecognizedClientException',
+    'The security token included in the request is invalid.',
   ],
   noDate: [
-    403, 'AccessDenied', 'AWS authentication requires a valid Date or x-amz-date header',
-    'IncompleteSignatureException', "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.",
+    403,
+    'AccessDenied',
+    'AWS authentication requires a valid Date or x-amz-date header',
+    'IncompleteSignatureException',
+    "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.",
   ],
   clockSkew: [
-    403, 'RequestTimeTooSkewed', 'The difference between the request time and the current time is too large.',
-    'InvalidSignatureException', '%s',
+    403,
+    'RequestTimeTooSkewed',
+    'The difference between the request time and the current time is too large.',
+    'InvalidSignatureException',
+    '%s',
   ],
   wrongSignature: [
-    403, 'SignatureDoesNotMatch',
+    403,
+    'SignatureDoesNotMatch',
     'The request signature we calculated does not match the signature you provided. Check your key and signing method.',
     'InvalidSignatureException',
     'The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. ' +
@@ -303,43 +386,66 @@ const REFUSALS = {
   ],
 } as const
 
-function refusal(request: LocalRequest, mistake: keyof typeof REFUSALS, detail = '', elements?: Record<string, string>): Refusal {
+function refusal(
+  request: LocalRequest,
+  mistake: keyof typeof REFUSALS,
+  detail = '',
+  elements?: Record<string, string>,
+): Refusal {
   const [status, s3Code, s3Message, code, message] = REFUSALS[mistake]
-  if (request.service === 's3') return new Refusal(status, s3Code, s3Message.replace('%s', detail), elements)
+  if (request.service === 's3')
+    return new Refusal(status, s3Code, s3Message.replace('%s', detail), elements)
   return new Refusal(400, code, message.replace('%s', detail))
 }
 
 function parseAuthorization(request: LocalRequest): Record<string, string> {
-  const header = request.headers['authorization']
+  const header = request.headers.authorization
   if (header === undefined) throw refusal(request, 'unsigned')
-  const scope = /(?<scope>(?<scopeDate>\d{8})\/[^/, ]+\/(?<scopeService>[^/, ]+)\/aws4_request)/.source
-  const signature = /, ?SignedHeaders=(?<signedHeaders>[^, ]+), ?Signature=(?<signature>[0-9a-f]{64})$/.source
-  const match = new RegExp(`^AWS4-HMAC-SHA256 Credential=(?<accessKeyId>[^/, ]+)/${scope}${signature}`).exec(header)
+  const scope = /(?<scope>(?<scopeDate>\d{8})\/[^/, ]+\/(?<scopeService>[^/, ]+)\/aws4_request)/
+    .source
+  const signature =
+    /, ?SignedHeaders=(?<signedHeaders>[^, ]+), ?Signature=(?<signature>[0-9a-f]{64})$/.source
+  const match = new RegExp(
+    `^AWS4-HMAC-SHA256 Credential=(?<accessKeyId>[^/, ]+)/${scope}${signature}`,
+  ).exec(header)
   if (match?.groups === undefined) throw refusal(request, 'malformed')
   return match.groups
 }
 
 function requireSignedHeaders(request: LocalRequest, signedHeaders: string[]): void {
-  const required = ['host', 'x-amz-date', ...Object.keys(request.headers).filter((name) => name.startsWith('x-amz-'))]
+  const required = [
+    'host',
+    'x-amz-date',
+    ...Object.keys(request.headers).filter((name) => name.startsWith('x-amz-')),
+  ]
   const missing = required.filter((name) => !signedHeaders.includes(name))
   if (missing.length > 0) throw refusal(request, 'unsignedHeaders', missing.join(', '))
-  if (signedHeaders.join() !== [...new Set(signedHeaders)].sort().join().toLowerCase()) throw refusal(request, 'malformed')
+  if (signedHeaders.join() !== [...new Set(signedHeaders)].sort().join().toLowerCase())
+    throw refusal(request, 'malformed')
 }
 
 function requireCurrentDate(request: LocalRequest, scopeDate: string | undefined): void {
   const given = request.headers['x-amz-date'] ?? ''
   if (!/^\d{8}T\d{6}Z$/.test(given)) throw refusal(request, 'noDate')
-  if (!given.startsWith(`${scopeDate}T`)) throw refusal(request, 'wrongScope', `date '${scopeDate}' != '${given}'`)
-  const ahead = Date.parse(given.replace(/(....)(..)(..)T(..)(..)(..)Z/, '$1-$2-$3T$4:$5:$6Z')) - request.at
+  if (!given.startsWith(`${scopeDate}T`))
+    throw refusal(request, 'wrongScope', `date '${scopeDate}' != '${given}'`)
+  const ahead =
+    Date.parse(given.replace(/(....)(..)(..)T(..)(..)(..)Z/, '$1-$2-$3T$4:$5:$6Z')) - request.at
   const minutes = request.service === 's3' ? 15 : 5
   if (Math.abs(ahead) <= minutes * 60_000) return
-  const [now, earliest, latest] = [0, -minutes, minutes].map((offset) => basicTime(request.at + offset * 60_000))
+  const [now, earliest, latest] = [0, -minutes, minutes].map((offset) =>
+    basicTime(request.at + offset * 60_000),
+  )
   const detail =
     ahead < 0
       ? `Signature expired: ${given} is now earlier than ${earliest} (${now} - ${minutes} min.)`
       : `Signature not yet current: ${given} is still later than ${latest} (${now} + ${minutes} min.)`
   const serverTime = new Date(request.at).toISOString().replace(/\.\d+/, '')
-  const elements = { RequestTime: given, ServerTime: serverTime, MaxAllowedSkewMilliseconds: String(minutes * 60_000) }
+  const elements = {
+    RequestTime: given,
+    ServerTime: serverTime,
+    MaxAllowedSkewMilliseconds: String(minutes * 60_000),
+  }
   throw refusal(request, 'clockSkew', detail, elements)
 }
 
@@ -350,9 +456,18 @@ function basicTime(time: number): string {
 function payloadHash(request: LocalRequest, body: Buffer): string {
   const given = request.headers['x-amz-content-sha256']
   if (request.service !== 's3') return sha256(body)
-  if (given === undefined) throw new Refusal(400, 'InvalidRequest', 'Missing required header for this request: x-amz-content-sha256')
+  if (given === undefined)
+    throw new Refusal(
+      400,
+      'InvalidRequest',
+      'Missing required header for this request: x-amz-content-sha256',
+    )
   if (given === 'UNSIGNED-PAYLOAD' || given === sha256(body)) return given
-  throw new Refusal(400, 'XAmzContentSHA256Mismatch', "The provided 'x-amz-content-sha256' header does not match what was computed.")
+  throw new Refusal(
+    400,
+    'XAmzContentSHA256Mismatch',
+    "The provided 'x-amz-content-sha256' header does not match what was computed.",
+  )
 }
 
 /** S3 encodes the key once, as it understood it: a character that was sent bare and should be escaped breaks the signature. */
@@ -366,11 +481,17 @@ function canonicalPath(target: string): string {
 }
 
 function canonicalQuery(target: string): string {
-  const pairs = queryOf(target).split('&').filter((pair) => pair !== '').map((pair) => {
-    const [name = '', ...value] = pair.split('=')
-    return [name, value.join('=')].map((part) => uriEncode(decode(part))) as [string, string]
-  })
-  pairs.sort(([name, value], [otherName, otherValue]) => compare(name, otherName) || compare(value, otherValue))
+  const pairs = queryOf(target)
+    .split('&')
+    .filter((pair) => pair !== '')
+    .map((pair) => {
+      const [name = '', ...value] = pair.split('=')
+      return [name, value.join('=')].map((part) => uriEncode(decode(part))) as [string, string]
+    })
+  pairs.sort(
+    ([name, value], [otherName, otherValue]) =>
+      compare(name, otherName) || compare(value, otherValue),
+  )
   return pairs.map((pair) => pair.join('=')).join('&')
 }
 
@@ -391,7 +512,10 @@ function decode(text: string): string {
 }
 
 function uriEncode(text: string): string {
-  return encodeURIComponent(text).replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
+  return encodeURIComponent(text).replace(
+    /[!'()*]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  )
 }
 
 function compare(one: string, other: string): number {
@@ -408,33 +532,55 @@ function hmac(key: string | Buffer, data: string): Buffer {
 
 // ── SSM ──
 
-function putParameter(account: Account, name: string, value: string, options: { type?: ParameterType; labels?: string[] } = {}): number {
+function putParameter(
+  account: Account,
+  name: string,
+  value: string,
+  options: { type?: ParameterType; labels?: string[] } = {},
+): number {
   const { type = 'String', labels = [] } = options
   const versions = account.parameters.get(name) ?? []
-  for (const older of versions) labels.forEach((label) => older.labels.delete(label))
+  for (const older of versions) for (const label of labels) older.labels.delete(label)
   const version = versions.length + 1
-  account.parameters.set(name, [...versions, { version, value, type, labels: new Set(labels), modified: Date.now() }])
+  account.parameters.set(name, [
+    ...versions,
+    { version, value, type, labels: new Set(labels), modified: Date.now() },
+  ])
   return version
 }
 
 function getParameters(account: Account, request: LocalRequest): unknown {
-  const names = [request.input['Names'] ?? []].flat().map((name) => String(name).trim())
+  const names = [request.input.Names ?? []].flat().map((name) => String(name).trim())
   if (names.length < 1) throw invalid('names', 'Member must have length greater than or equal to 1')
   if (names.length > 10) throw invalid('names', 'Member must have length less than or equal to 10')
-  if (new Set(names).size < names.length) throw invalid('names', 'Member must not contain duplicates')
+  if (new Set(names).size < names.length)
+    throw invalid('names', 'Member must not contain duplicates')
   const parameters: unknown[] = []
   const invalidParameters: string[] = []
   for (const asked of names) {
     // `name`, `name:3`, `name:label`, and the same behind an ARN, in which every name begins with a slash.
-    const [, reference = asked, selector] = /^(arn:(?:[^:]*:){4}[^:]+|[^:]+)(?::(.+))?$/.exec(asked) ?? []
-    if (isMalformed(reference)) throw new Refusal(400, 'ValidationException', 'Parameter name must be a fully qualified name.')
+    const [, reference = asked, selector] =
+      /^(arn:(?:[^:]*:){4}[^:]+|[^:]+)(?::(.+))?$/.exec(asked) ?? []
+    if (isMalformed(reference))
+      throw new Refusal(
+        400,
+        'ValidationException',
+        'Parameter name must be a fully qualified name.',
+      )
     // At the root, a parameter is the same with and without its slash.
     const arn = reference.startsWith('arn:') ? reference : parameterArn(request, reference)
     const known = [...account.parameters.keys()]
-    const name = known.find((name) => name === reference) ?? known.find((name) => parameterArn(request, name) === arn)
+    const name =
+      known.find((name) => name === reference) ??
+      known.find((name) => parameterArn(request, name) === arn)
     refuseIfDenied(account, request, [reference, name], parameterArn(request, name ?? reference))
     const versions = account.parameters.get(name ?? '') ?? []
-    const version = versions.filter((one) => selector === undefined || `${one.version}` === selector || one.labels.has(selector)).at(-1)
+    const version = versions
+      .filter(
+        (one) =>
+          selector === undefined || `${one.version}` === selector || one.labels.has(selector),
+      )
+      .at(-1)
     if (name === undefined || version === undefined) invalidParameters.push(asked)
     else parameters.push(describeParameter(request, name, version, selector))
   }
@@ -448,30 +594,50 @@ function isMalformed(name: string): boolean {
 }
 
 function getParametersByPath(account: Account, request: LocalRequest): unknown {
-  const { Path: given, Recursive: recursive = false, MaxResults: size = 10, NextToken: token = '' } = request.input
+  const {
+    Path: given,
+    Recursive: recursive = false,
+    MaxResults: size = 10,
+    NextToken: token = '',
+  } = request.input
   const path = typeof given === 'string' ? given.trim() : ''
-  if (!path.startsWith('/')) throw invalid('path', 'The parameter name must begin with a forward slash "/"')
-  if (typeof size !== 'number' || size < 1) throw invalid('maxResults', 'Member must have value greater than or equal to 1')
+  if (!path.startsWith('/'))
+    throw invalid('path', 'The parameter name must begin with a forward slash "/"')
+  if (typeof size !== 'number' || size < 1)
+    throw invalid('maxResults', 'Member must have value greater than or equal to 1')
   if (size > 10) throw invalid('maxResults', 'Member must have value less than or equal to 10')
   refuseIfDenied(account, request, [path], parameterArn(request, path))
   const prefix = path.endsWith('/') ? path : `${path}/`
   const [tokenPrefix, last = ''] = Buffer.from(String(token), 'base64').toString().split('\n')
-  if (token !== '' && tokenPrefix !== prefix) throw new Refusal(400, 'InvalidNextToken', 'The specified token is not valid.')
+  if (token !== '' && tokenPrefix !== prefix)
+    throw new Refusal(400, 'InvalidNextToken', 'The specified token is not valid.')
   const names = [...account.parameters.keys()].sort().filter((name) => {
     const rooted = name.startsWith('/') ? name : `/${name}`
-    return name > last && rooted.startsWith(prefix) && (recursive === true || !rooted.slice(prefix.length).includes('/'))
+    return (
+      name > last &&
+      rooted.startsWith(prefix) &&
+      (recursive === true || !rooted.slice(prefix.length).includes('/'))
+    )
   })
   const page = names.slice(0, size)
   const nextToken = Buffer.from(`${prefix}\n${page.at(-1)}`).toString('base64')
   return {
-    Parameters: page.map((name) => describeParameter(request, name, account.parameters.get(name)!.at(-1)!)),
+    Parameters: page.flatMap((name) => {
+      const versions = account.parameters.get(name) ?? []
+      return versions.slice(-1).map((newest) => describeParameter(request, name, newest))
+    }),
     ...(names.length > size && { NextToken: nextToken }),
   }
 }
 
-function describeParameter(request: LocalRequest, name: string, parameter: ParameterVersion, selector?: string): unknown {
+function describeParameter(
+  request: LocalRequest,
+  name: string,
+  parameter: ParameterVersion,
+  selector?: string,
+): unknown {
   const { version, value, type, modified } = parameter
-  const readable = type !== 'SecureString' || request.input['WithDecryption'] === true
+  const readable = type !== 'SecureString' || request.input.WithDecryption === true
   return {
     Name: name,
     Type: type,
@@ -489,7 +655,11 @@ function parameterArn(request: LocalRequest, name: string): string {
 }
 
 function arn({ region, service }: LocalRequest, resource: string): string {
-  const partition = region.startsWith('cn-') ? 'aws-cn' : region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws'
+  const partition = region.startsWith('cn-')
+    ? 'aws-cn'
+    : region.startsWith('us-gov-')
+      ? 'aws-us-gov'
+      : 'aws'
   return `arn:${partition}:${service}:${region}:${ACCOUNT_ID}:${resource}`
 }
 
@@ -499,20 +669,29 @@ function putSecret(
   account: Account,
   name: string,
   value: string | Uint8Array,
-  { versionId: id = randomUUID(), stages = ['AWSCURRENT'] }: { versionId?: string; stages?: string[] } = {},
+  {
+    versionId: id = randomUUID(),
+    stages = ['AWSCURRENT'],
+  }: { versionId?: string; stages?: string[] } = {},
 ): string {
   const versions = (account.secrets.get(name) ?? []).filter((older) => older.id !== id)
-  const former = stages.includes('AWSCURRENT') ? versions.find((older) => older.stages.has('AWSCURRENT')) : undefined
+  const former = stages.includes('AWSCURRENT')
+    ? versions.find((older) => older.stages.has('AWSCURRENT'))
+    : undefined
   const moving = former === undefined ? stages : [...stages, 'AWSPREVIOUS']
-  for (const older of versions) moving.forEach((stage) => older.stages.delete(stage))
+  for (const older of versions) for (const stage of moving) older.stages.delete(stage)
   former?.stages.add('AWSPREVIOUS')
-  account.secrets.set(name, [...versions, { id, value, stages: new Set(stages), created: Date.now() }])
+  account.secrets.set(name, [
+    ...versions,
+    { id, value, stages: new Set(stages), created: Date.now() },
+  ])
   return id
 }
 
 function getSecretValue(account: Account, request: LocalRequest): unknown {
   const { SecretId: asked, VersionId: versionId, VersionStage: stage } = request.input
-  if (typeof asked !== 'string' || asked === '') throw invalid('secretId', 'Member must not be null')
+  if (typeof asked !== 'string' || asked === '')
+    throw invalid('secretId', 'Member must not be null')
   const name = [...account.secrets.keys()].find((name) => {
     const arn = secretArn(request, name)
     // Without the six characters at its end, unless the name's own end is taken for those.
@@ -522,17 +701,34 @@ function getSecretValue(account: Account, request: LocalRequest): unknown {
   const missing = "Secrets Manager can't find the specified secret"
   if (name === undefined) throw new Refusal(400, 'ResourceNotFoundException', `${missing}.`)
   const wanted = String(stage ?? 'AWSCURRENT')
-  const version = account.secrets.get(name)?.find((one) => (versionId === undefined ? one.stages.has(wanted) : one.id === versionId))
+  const version = account.secrets
+    .get(name)
+    ?.find((one) => (versionId === undefined ? one.stages.has(wanted) : one.id === versionId))
   if (version === undefined) {
-    const which = versionId === undefined ? `staging label: ${wanted}` : `VersionId: ${String(versionId)}`
+    const which =
+      versionId === undefined ? `staging label: ${wanted}` : `VersionId: ${String(versionId)}`
     throw new Refusal(400, 'ResourceNotFoundException', `${missing} value for ${which}`)
   }
   if (stage !== undefined && !version.stages.has(wanted)) {
-    throw new Refusal(400, 'InvalidRequestException', 'You provided a VersionStage that is not associated to the provided VersionId.')
+    throw new Refusal(
+      400,
+      'InvalidRequestException',
+      'You provided a VersionStage that is not associated to the provided VersionId.',
+    )
   }
   const { id, value, stages, created } = version
-  const content = typeof value === 'string' ? { SecretString: value } : { SecretBinary: Buffer.from(value).toString('base64') }
-  return { ARN: secretArn(request, name), Name: name, VersionId: id, ...content, VersionStages: [...stages], CreatedDate: created / 1000 }
+  const content =
+    typeof value === 'string'
+      ? { SecretString: value }
+      : { SecretBinary: Buffer.from(value).toString('base64') }
+  return {
+    ARN: secretArn(request, name),
+    Name: name,
+    VersionId: id,
+    ...content,
+    VersionStages: [...stages],
+    CreatedDate: created / 1000,
+  }
 }
 
 /** The six characters follow from the name, so that they are the same in every run. */
@@ -542,37 +738,78 @@ function secretArn(request: LocalRequest, name: string): string {
 
 // ── S3 ──
 
-function putObject(account: Account, uri: string, content: string | Uint8Array): { etag: string; versionId: string } {
+function putObject(
+  account: Account,
+  uri: string,
+  content: string | Uint8Array,
+): { etag: string; versionId: string } {
   const [, bucket] = /^s3:\/\/([^/]+)\/./.exec(uri) ?? []
   if (bucket === undefined) throw new TypeError(`expected s3://bucket/key, got ${uri}`)
   const body = typeof content === 'string' ? Buffer.from(content) : content
   const etag = `"${createHash('md5').update(body).digest('hex')}"`
   const id = randomBytes(24).toString('base64url')
   account.buckets.set(bucket, account.buckets.get(bucket))
-  account.objects.set(uri, [...(account.objects.get(uri) ?? []), { id, body, etag, modified: Date.now() }])
+  account.objects.set(uri, [
+    ...(account.objects.get(uri) ?? []),
+    { id, body, etag, modified: Date.now() },
+  ])
   return { etag, versionId: id }
 }
 
 function getObject(account: Account, request: LocalRequest): Answer {
-  const { Bucket: bucket = '', Key: key = '', VersionId: versionId } = request.input as Record<string, string | undefined>
+  const {
+    Bucket: bucket = '',
+    Key: key = '',
+    VersionId: versionId,
+  } = request.input as Record<string, string | undefined>
   if (request.action !== 'GetObject') {
-    throw new Refusal(405, 'MethodNotAllowed', 'The specified method is not allowed against this resource.')
+    throw new Refusal(
+      405,
+      'MethodNotAllowed',
+      'The specified method is not allowed against this resource.',
+    )
   }
-  if (!account.buckets.has(bucket)) throw new Refusal(404, 'NoSuchBucket', 'The specified bucket does not exist', { BucketName: bucket })
+  if (!account.buckets.has(bucket))
+    throw new Refusal(404, 'NoSuchBucket', 'The specified bucket does not exist', {
+      BucketName: bucket,
+    })
   redirectToRegion(account, request, bucket)
-  if (key === '') throw new Refusal(501, 'NotImplemented', 'A header you provided implies functionality that is not implemented')
+  if (key === '')
+    throw new Refusal(
+      501,
+      'NotImplemented',
+      'A header you provided implies functionality that is not implemented',
+    )
   refuseIfDenied(account, request, [`s3://${bucket}/${key}`], `"arn:aws:s3:::${bucket}/${key}"`)
   const versions = account.objects.get(`s3://${bucket}/${key}`)
-  const object = versionId === undefined ? versions?.at(-1) : versions?.find((one) => one.id === versionId)
+  const object =
+    versionId === undefined ? versions?.at(-1) : versions?.find((one) => one.id === versionId)
   if (object === undefined) {
-    refuseIfDenied(account, { ...request, action: 'ListBucket' }, [`s3://${bucket}`], `"arn:aws:s3:::${bucket}"`)
-    if (versionId === undefined) throw new Refusal(404, 'NoSuchKey', 'The specified key does not exist.', { Key: key })
-    throw new Refusal(404, 'NoSuchVersion', 'The specified version does not exist.', { Key: key, VersionId: versionId })
+    refuseIfDenied(
+      account,
+      { ...request, action: 'ListBucket' },
+      [`s3://${bucket}`],
+      `"arn:aws:s3:::${bucket}"`,
+    )
+    if (versionId === undefined)
+      throw new Refusal(404, 'NoSuchKey', 'The specified key does not exist.', { Key: key })
+    throw new Refusal(404, 'NoSuchVersion', 'The specified version does not exist.', {
+      Key: key,
+      VersionId: versionId,
+    })
   }
-  const headers = { etag: object.etag, 'last-modified': new Date(object.modified).toUTCString(), 'x-amz-version-id': object.id }
+  const headers = {
+    etag: object.etag,
+    'last-modified': new Date(object.modified).toUTCString(),
+    'x-amz-version-id': object.id,
+  }
   const known = (request.headers['if-none-match'] ?? '').split(/, */)
   if (known.includes(object.etag) || known.includes('*')) return { status: 304, headers }
-  return { status: 200, headers: { ...headers, 'accept-ranges': 'bytes', 'content-type': 'binary/octet-stream' }, body: object.body }
+  return {
+    status: 200,
+    headers: { ...headers, 'accept-ranges': 'bytes', 'content-type': 'binary/octet-stream' },
+    body: object.body,
+  }
 }
 
 function redirectToRegion(account: Account, request: LocalRequest, bucket: string): void {
@@ -593,7 +830,11 @@ function objectAddress(target: string, host: string): Record<string, unknown> {
   const versionId = new URLSearchParams(queryOf(target)).get('versionId') ?? undefined
   try {
     // URLSearchParams would do for the query only: in a key a plus is a plus.
-    return { Bucket: decodeURIComponent(bucket), Key: decodeURIComponent(key), ...(versionId !== undefined && { VersionId: versionId }) }
+    return {
+      Bucket: decodeURIComponent(bucket),
+      Key: decodeURIComponent(key),
+      ...(versionId !== undefined && { VersionId: versionId }),
+    }
   } catch {
     return {}
   }
@@ -607,7 +848,13 @@ class Refusal extends Error {
   readonly code: string
   readonly elements: Record<string, string>
   readonly headers: Record<string, string>
-  constructor(status: number, code: string, message: string, elements: Record<string, string> = {}, headers: Record<string, string> = {}) {
+  constructor(
+    status: number,
+    code: string,
+    message: string,
+    elements: Record<string, string> = {},
+    headers: Record<string, string> = {},
+  ) {
     super(message)
     this.status = status
     this.code = code
@@ -621,35 +868,58 @@ function invalid(member: string, constraint: string): Refusal {
   return new Refusal(400, 'ValidationException', message)
 }
 
-function refuseIfDenied(account: Account, request: LocalRequest, resources: (string | undefined)[], arn: string): void {
+function refuseIfDenied(
+  account: Account,
+  request: LocalRequest,
+  resources: (string | undefined)[],
+  arn: string,
+): void {
   const action = `${request.service}:${request.action}`
   if (![...resources, '*'].some((resource) => account.denied.has(`${action} ${resource}`))) return
   const message =
     `User: arn:aws:sts::${ACCOUNT_ID}:assumed-role/local/local is not authorized to perform: ${action} on resource: ${arn} ` +
     `because no identity-based policy allows the ${action} action`
-  throw request.service === 's3' ? new Refusal(403, 'AccessDenied', message) : new Refusal(400, 'AccessDeniedException', message)
+  throw request.service === 's3'
+    ? new Refusal(403, 'AccessDenied', message)
+    : new Refusal(400, 'AccessDeniedException', message)
 }
 
-function refusalAnswer(request: LocalRequest, { status, code, message, elements, headers }: Refusal): Answer {
+function refusalAnswer(
+  request: LocalRequest,
+  { status, code, message, elements, headers }: Refusal,
+): Answer {
   if (request.service === 's3') {
     const error = Object.entries({ Code: code, Message: message, ...elements })
-      .map(([name, text]) => `<${name}>${text.replace(/[&<>]/g, (character) => `&#${character.charCodeAt(0)};`)}</${name}>`)
+      .map(
+        ([name, text]) =>
+          `<${name}>${text.replace(/[&<>]/g, (character) => `&#${character.charCodeAt(0)};`)}</${name}>`,
+      )
       .join('')
     const body = `<?xml version="1.0" encoding="UTF-8"?>\n<Error>${error}</Error>`
     return { status, headers: { ...headers, 'content-type': 'application/xml' }, body }
   }
   // The errors in a service's own model say Message, those of the layers before it say message.
-  const modelled = /^(AccessDenied|InvalidRequest|ResourceNotFound)Exception$|^InvalidNextToken$/.test(code)
+  const modelled =
+    /^(AccessDenied|InvalidRequest|ResourceNotFound)Exception$|^InvalidNextToken$/.test(code)
   const text = message === '' ? {} : { [modelled ? 'Message' : 'message']: message }
   return { status, headers, body: JSON.stringify({ __type: code, ...text }) }
 }
 
-function send(request: LocalRequest, response: ServerResponse, { status, headers, body }: Answer): void {
+function send(
+  request: LocalRequest,
+  response: ServerResponse,
+  { status, headers, body }: Answer,
+): void {
   const identity: Record<string, string> =
     request.service === 's3'
-      ? { server: 'AmazonS3', 'x-amz-request-id': randomBytes(8).toString('hex'), 'x-amz-id-2': randomBytes(56).toString('base64') }
+      ? {
+          server: 'AmazonS3',
+          'x-amz-request-id': randomBytes(8).toString('hex'),
+          'x-amz-id-2': randomBytes(56).toString('base64'),
+        }
       : { 'x-amzn-requestid': randomUUID(), 'content-type': 'application/x-amz-json-1.1' }
-  const length: Record<string, string> = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
+  const length: Record<string, string> =
+    body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
   // Node's own Date header comes from a clock that a test cannot set.
   response.writeHead(status, { date: new Date().toUTCString(), ...identity, ...length, ...headers })
   response.end(body)
@@ -660,16 +930,25 @@ function send(request: LocalRequest, response: ServerResponse, { status, headers
 function plant(aws: LocalAws, seed: Seed): void {
   const { parameters, secrets, objects, ...others } = record('seed', seed)
   const unknown = Object.keys(others).join(', ')
-  if (unknown !== '') throw new TypeError(`seed: expected parameters, secrets, objects, got ${unknown}`)
+  if (unknown !== '')
+    throw new TypeError(`seed: expected parameters, secrets, objects, got ${unknown}`)
   for (const [name, given] of Object.entries(record('parameters', parameters))) {
-    const { value, type = 'String', labels = [] } = typeof given === 'string' ? { value: given } : fieldsOf(given)
+    const {
+      value,
+      type = 'String',
+      labels = [],
+    } = typeof given === 'string' ? { value: given } : fieldsOf(given)
     if (typeof value !== 'string' || !isParameterType(type) || !Array.isArray(labels)) {
-      throw new TypeError(`parameter ${name}: expected a string or { value, type?: String | StringList | SecureString, labels?: [] }`)
+      throw new TypeError(
+        `parameter ${name}: expected a string or { value, type?: String | StringList | SecureString, labels?: [] }`,
+      )
     }
     aws.putParameter(name, value, { type, labels })
   }
-  for (const [name, given] of Object.entries(record('secrets', secrets))) aws.putSecret(name, contentOf(`secret ${name}`, given))
-  for (const [uri, given] of Object.entries(record('objects', objects))) aws.putObject(uri, contentOf(`object ${uri}`, given))
+  for (const [name, given] of Object.entries(record('secrets', secrets)))
+    aws.putSecret(name, contentOf(`secret ${name}`, given))
+  for (const [uri, given] of Object.entries(record('objects', objects)))
+    aws.putObject(uri, contentOf(`object ${uri}`, given))
 }
 
 function fieldsOf(given: unknown): Record<string, unknown> {
@@ -688,15 +967,20 @@ function contentOf(what: string, given: unknown): string | Uint8Array {
 }
 
 function record(what: string, given: unknown = {}): Record<string, unknown> {
-  if (typeof given === 'object' && given !== null && !Array.isArray(given)) return given as Record<string, unknown>
-  throw new TypeError(`${what}: expected an object, got ${Array.isArray(given) ? 'an array' : given === null ? 'null' : typeof given}`)
+  if (typeof given === 'object' && given !== null && !Array.isArray(given))
+    return given as Record<string, unknown>
+  throw new TypeError(
+    `${what}: expected an object, got ${Array.isArray(given) ? 'an array' : given === null ? 'null' : typeof given}`,
+  )
 }
 
 // ── command line ──
 
 if (isProgram()) {
   run(process.argv.slice(2)).catch((error: unknown) => {
-    console.error(`local-aws: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`)
+    console.error(
+      `local-aws: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`,
+    )
     process.exitCode = 1
   })
 }
@@ -712,14 +996,22 @@ function isProgram(): boolean {
 }
 
 async function run(args: string[]): Promise<void> {
-  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { port: { type: 'string', default: '0' } } })
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { port: { type: 'string', default: '0' } },
+  })
   const port = Number(values.port)
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error(`expected a port from 0 to 65535, got ${values.port}`)
-  if (positionals.length > 1) throw new Error(`expected one seed file, got ${positionals.join(' ')}`)
+  if (!Number.isInteger(port) || port < 0 || port > 65_535)
+    throw new Error(`expected a port from 0 to 65535, got ${values.port}`)
+  if (positionals.length > 1)
+    throw new Error(`expected one seed file, got ${positionals.join(' ')}`)
   const aws = await startLocalAws(readSeed(positionals[0]), { port })
   for (const [name, value] of Object.entries(aws.env)) console.log(`export ${name}='${value}'`)
   aws.intercept = (request, response) => {
-    response.once('close', () => console.log(request.service, request.action, asked(request), response.statusCode))
+    response.once('close', () =>
+      console.log(request.service, request.action, asked(request), response.statusCode),
+    )
   }
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void aws.close())
 }
@@ -736,6 +1028,6 @@ function readSeed(file: string | undefined): Seed {
 }
 
 function asked({ input }: LocalRequest): string {
-  if (input['Key'] !== undefined) return `s3://${String(input['Bucket'])}/${String(input['Key'])}`
-  return [input['Names'] ?? input['Path'] ?? input['SecretId'] ?? ''].flat().join(' ')
+  if (input.Key !== undefined) return `s3://${String(input.Bucket)}/${String(input.Key)}`
+  return [input.Names ?? input.Path ?? input.SecretId ?? ''].flat().join(' ')
 }

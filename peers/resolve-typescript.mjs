@@ -7,7 +7,10 @@ registerHooks({
   resolve(specifier, context, nextResolve) {
     const { parentURL } = context
     const isRelative = /^\.{1,2}\//.test(specifier) && specifier.endsWith('.js')
-    const url = isRelative && parentURL?.startsWith('file:') ? new URL(specifier.replace(/\.js$/, '.ts'), parentURL) : undefined
+    const url =
+      isRelative && parentURL?.startsWith('file:')
+        ? new URL(specifier.replace(/\.js$/, '.ts'), parentURL)
+        : undefined
     return nextResolve(url && existsSync(fileURLToPath(url)) ? url.href : specifier, context)
   },
 })

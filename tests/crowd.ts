@@ -6,26 +6,72 @@ import { join } from 'node:path'
 import { describe, mock, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { type Fetch, getObject, getParametersByPath, getSecret, type LambdaContext, withCache } from '../lambda-cache.js'
-import { START, SECOND, MINUTE, HOUR, transport, describeOverBoth, setEnvironment, local, temporaryFolder, script, reply, turns, pass, lambdaContext, failure, SOURCES, mockTimeouts, advance, isSettled, seeded, contextWith } from './kit.js'
+import {
+  type Fetch,
+  getObject,
+  getParametersByPath,
+  getSecret,
+  type LambdaContext,
+  withCache,
+} from '../lambda-cache.js'
+import {
+  advance,
+  contextWith,
+  describeOverBoth,
+  failure,
+  HOUR,
+  isSettled,
+  lambdaContext,
+  local,
+  MINUTE,
+  mockTimeouts,
+  pass,
+  present,
+  reply,
+  SECOND,
+  SOURCES,
+  START,
+  script,
+  seeded,
+  setEnvironment,
+  temporaryFolder,
+  transport,
+  turns,
+} from './kit.js'
 
 // ---- The line ----
 
 describe('the line', () => {
-  const uris = (count: number) => Array.from({ length: count }, (_, index) => `s3://bucket/object-${index}`)
+  const uris = (count: number) =>
+    Array.from({ length: count }, (_, index) => `s3://bucket/object-${index}`)
 
   /** Answers when it is told to, in any order; knows what is under way. */
   function desk() {
-    const waiting: { readonly key: string; readonly signal: AbortSignal; answer(text?: string): void }[] = []
+    const waiting: {
+      readonly key: string
+      readonly signal: AbortSignal
+      answer(text?: string): void
+    }[] = []
     const seen: string[] = []
     const fetch: Fetch = (url, { signal }) =>
       new Promise((resolve, reject) => {
         const key = new URL(url).pathname.slice(1)
         seen.push(key)
-        const leave = () => void (waiting.includes(request) && waiting.splice(waiting.indexOf(request), 1))
-        const request = { key, signal, answer: (text = key) => (leave(), resolve(reply(200, text))) }
+        const leave = () =>
+          void (waiting.includes(request) && waiting.splice(waiting.indexOf(request), 1))
+        const request = {
+          key,
+          signal,
+          answer: (text = key) => {
+            leave()
+            return resolve(reply(200, text))
+          },
+        }
         waiting.push(request)
-        signal.addEventListener('abort', () => (leave(), reject(signal.reason as Error)))
+        signal.addEventListener('abort', () => {
+          leave()
+          return reject(signal.reason as Error)
+        })
       })
     return { waiting, seen, fetch }
   }
@@ -36,12 +82,15 @@ describe('the line', () => {
     await turns()
     assert.equal(waiting.length, 20)
     for (let answered = 1; answered <= 50; answered += 1) {
-      waiting.at(answered % 2 ? 0 : -1)!.answer()
+      present(waiting.at(answered % 2 ? 0 : -1)).answer()
       await turns()
       assert.equal(waiting.length, Math.min(20, 50 - answered))
     }
     await Promise.all(reads)
-    assert.deepEqual(seen, uris(50).map((uri) => uri.slice('s3://bucket/'.length)))
+    assert.deepEqual(
+      seen,
+      uris(50).map((uri) => uri.slice('s3://bucket/'.length)),
+    )
   })
 
   test('is one for all: wrapped functions, direct reads, refreshes ahead, and pages of a tree', async () => {
@@ -49,32 +98,40 @@ describe('the line', () => {
     mock.method(Math, 'random', () => 0)
     const warm = script(reply(200, 'old'))
     let pick: Fetch = warm.fetch
-    const ahead = withCache(() => 'ran', { s3: [{ uri: 's3://bucket/ahead', binary: true }], fetch: (url, init) => pick(url, init) })
+    const ahead = withCache(() => 'ran', {
+      s3: [{ uri: 's3://bucket/ahead', binary: true }],
+      fetch: (url, init) => pick(url, init),
+    })
     await ahead({}, lambdaContext())
     pick = fetch
     pass(50 * SECOND)
-    const [one, two] = [uris(20).slice(0, 10), uris(20).slice(10)].map((some) => withCache(() => 'ran', { s3: some.map((uri, index) => ({ uri, binary: true, as: `a${index}` })), fetch }))
-    const running = [one!({}, lambdaContext()), two!({}, lambdaContext())]
+    const [one, two] = [uris(20).slice(0, 10), uris(20).slice(10)].map((some) =>
+      withCache(() => 'ran', {
+        s3: some.map((uri, index) => ({ uri, binary: true, as: `a${index}` })),
+        fetch,
+      }),
+    )
+    const running = [present(one)({}, lambdaContext()), present(two)({}, lambdaContext())]
     await turns()
     running.push(ahead({}, lambdaContext()))
     const direct = getSecret('a', { fetch })
     const tree = getParametersByPath('/app', { fetch })
     await turns()
     assert.deepEqual([waiting.length, seen.includes('ahead')], [20, false])
-    waiting[0]!.answer()
+    present(waiting[0]).answer()
     await turns()
     assert.equal(seen.at(-1), 'ahead')
-    waiting[0]!.answer()
+    present(waiting[0]).answer()
     await turns()
-    waiting.at(-1)!.answer('{"SecretString":"value"}')
+    present(waiting.at(-1)).answer('{"SecretString":"value"}')
     assert.equal(await direct, 'value')
     await turns()
-    waiting.at(-1)!.answer('{"Parameters":[],"NextToken":"1"}')
+    present(waiting.at(-1)).answer('{"Parameters":[],"NextToken":"1"}')
     await turns()
-    waiting.at(-1)!.answer('{"Parameters":[]}')
+    present(waiting.at(-1)).answer('{"Parameters":[]}')
     assert.deepEqual(await tree, {})
     while (waiting.length > 0) {
-      waiting[0]!.answer()
+      present(waiting[0]).answer()
       await turns()
     }
     assert.deepEqual(await Promise.all(running), ['ran', 'ran', 'ran'])
@@ -82,16 +139,33 @@ describe('the line', () => {
 
   test('is not for custom loads and container credentials', async () => {
     const { waiting, fetch } = desk()
-    setEnvironment({ AWS_REGION: 'us-east-1', AWS_CONTAINER_CREDENTIALS_FULL_URI: 'http://127.0.0.1/credentials' })
+    setEnvironment({
+      AWS_REGION: 'us-east-1',
+      AWS_CONTAINER_CREDENTIALS_FULL_URI: 'http://127.0.0.1/credentials',
+    })
     const reads = uris(30).map((uri) => getObject(uri, { binary: true, fetch }))
     await turns()
-    assert.deepEqual(waiting.map(({ key }) => key), ['credentials'])
-    assert.equal(await withCache((_: unknown, context) => context.slow, { custom: [{ as: 'slow', load: async () => 'loaded' }] })({}, lambdaContext()), 'loaded')
-    waiting[0]!.answer(JSON.stringify({ AccessKeyId: 'id', SecretAccessKey: 'secret', Expiration: new Date(START + HOUR).toISOString() }))
+    assert.deepEqual(
+      waiting.map(({ key }) => key),
+      ['credentials'],
+    )
+    assert.equal(
+      await withCache((_: unknown, context) => context.slow, {
+        custom: [{ as: 'slow', load: async () => 'loaded' }],
+      })({}, lambdaContext()),
+      'loaded',
+    )
+    present(waiting[0]).answer(
+      JSON.stringify({
+        AccessKeyId: 'id',
+        SecretAccessKey: 'secret',
+        Expiration: new Date(START + HOUR).toISOString(),
+      }),
+    )
     await turns()
     assert.equal(waiting.length, 20)
     while (waiting.length > 0) {
-      waiting[0]!.answer()
+      present(waiting[0]).answer()
       await turns()
     }
     await Promise.all(reads)
@@ -103,12 +177,20 @@ describe('the line', () => {
     const fetch: Fetch = (url, { signal }) => {
       calls += 1
       if (!url.endsWith('hangs')) return Promise.resolve(reply(200, 'value'))
-      return new Promise((_, reject) => void (deaf || signal.addEventListener('abort', () => reject(signal.reason as Error))))
+      return new Promise(
+        (_, reject) =>
+          void (deaf || signal.addEventListener('abort', () => reject(signal.reason as Error))),
+      )
     }
     for (deaf of [true, false]) {
       calls = 0
       const hanging = withCache(() => assert.fail('no handler without its values'), {
-        s3: Array.from({ length: 30 }, (_, index) => ({ uri: `s3://bucket/${index}/hangs`, binary: true, as: `a${index}` })), fetch,
+        s3: Array.from({ length: 30 }, (_, index) => ({
+          uri: `s3://bucket/${index}/hangs`,
+          binary: true,
+          as: `a${index}`,
+        })),
+        fetch,
       })
       const late = failure(hanging({}, contextWith(SECOND)), { code: 'Timeout' })
       await turns()
@@ -128,32 +210,46 @@ describe('the line', () => {
     const reads = uris(20).map((uri) => getObject(uri, { binary: true, fetch }).catch(() => {}))
     const behind = getObject('s3://bucket/behind', { binary: true, fetch })
     await advance(15 * SECOND)
-    assert.deepEqual(waiting.map(({ key }) => key), ['behind'])
+    assert.deepEqual(
+      waiting.map(({ key }) => key),
+      ['behind'],
+    )
     await Promise.all(reads)
     await advance(SECOND)
-    waiting[0]!.answer('value')
+    present(waiting[0]).answer('value')
     assert.equal(Buffer.from(await behind).toString(), 'value')
   })
 
   describeOverBoth('at a real server', () => {
     test('takes 200 objects 20 at a time, and all of them', async () => {
-      const aws = await local({ objects: Object.fromEntries(uris(200).map((uri) => [uri, `content of ${uri}`])) })
+      const aws = await local({
+        objects: Object.fromEntries(uris(200).map((uri) => [uri, `content of ${uri}`])),
+      })
       const folder = await temporaryFolder()
       let [now, most] = [0, 0]
       aws.intercept = async (_, response) => {
         now += 1
         most = Math.max(most, now)
         await turns(20)
-        response.once('finish', () => (now -= 1))
+        response.once('finish', () => {
+          now -= 1
+        })
         return false
       }
-      const files = await Promise.all(uris(200).map((uri, index) => getObject(uri, { file: join(folder, `${index}`) })))
-      assert.equal(await readFile(files[199]!, 'utf8'), 'content of s3://bucket/object-199')
+      const files = await Promise.all(
+        uris(200).map((uri, index) => getObject(uri, { file: join(folder, `${index}`) })),
+      )
+      assert.equal(await readFile(present(files[199]), 'utf8'), 'content of s3://bucket/object-199')
       assert.equal(most, 20)
     })
 
-    test('gets by with few files that may be open at once', { timeout: MINUTE, skip: process.platform === 'win32' && 'no ulimit there' }, async () => {
-      const aws = await local({ objects: Object.fromEntries(uris(200).map((uri) => [uri, 'content'])) })
+    test('gets by with few files that may be open at once', {
+      timeout: MINUTE,
+      skip: process.platform === 'win32' && 'no ulimit there',
+    }, async () => {
+      const aws = await local({
+        objects: Object.fromEntries(uris(200).map((uri) => [uri, 'content'])),
+      })
       const folder = await temporaryFolder()
       const program = `
         import { getObject, httpsFetch } from ${JSON.stringify(fileURLToPath(new URL('../lambda-cache.ts', import.meta.url)))}
@@ -162,9 +258,19 @@ describe('the line', () => {
         await Promise.all(uris.map((uri, index) => getObject(uri, { ...options, file: \`${folder}/\${index}\` })))
         console.log('all')`
       await writeFile(join(folder, 'program.mjs'), program)
-      const { stdout } = await promisify(execFile)('sh', ['-c', 'ulimit -n 128 && exec "$0" --import tsx "$1"', process.execPath, join(folder, 'program.mjs')], {
-        cwd: fileURLToPath(new URL('..', import.meta.url)), env: { ...process.env, ...aws.env },
-      })
+      const { stdout } = await promisify(execFile)(
+        'sh',
+        [
+          '-c',
+          'ulimit -n 128 && exec "$0" --import tsx "$1"',
+          process.execPath,
+          join(folder, 'program.mjs'),
+        ],
+        {
+          cwd: fileURLToPath(new URL('..', import.meta.url)),
+          env: { ...process.env, ...aws.env },
+        },
+      )
       assert.equal(stdout, 'all\n')
     })
   })
@@ -184,11 +290,21 @@ describeOverBoth('many invocations at once', () => {
       for (const source of SOURCES) source.put(aws, `${source.source} ${version}`)
     }
     change()
-    const current = async () => (await turns(3), `custom ${version}`)
-    const handlers = [...SOURCES.map(({ source, entry }) => [source, entry()] as const), ['custom', { custom: [{ as: 'value', load: current }] }] as const].flatMap(([source, entry]) =>
+    const current = async () => {
+      await turns(3)
+      return `custom ${version}`
+    }
+    const handlers = [
+      ...SOURCES.map(({ source, entry }) => [source, entry()] as const),
+      ['custom', { custom: [{ as: 'value', load: current }] }] as const,
+    ].flatMap(([source, entry]) =>
       [0, 60].map((maxAge) => {
         const handle = async (event: number, context: LambdaContext) => {
-          const look = () => [context.awsRequestId, Reflect.get(context, 'value') as string, Object.keys(context).length]
+          const look = () => [
+            context.awsRequestId,
+            Reflect.get(context, 'value') as string,
+            Object.keys(context).length,
+          ]
           const [before, seen] = [version, look()]
           for (let turn = random() * 10; turn > 0; turn -= 1) {
             await turns(1)
@@ -203,7 +319,14 @@ describeOverBoth('many invocations at once', () => {
       await turns(Math.floor(random() * 30))
       if (index % 4 === 0) change()
       const context = { ...lambdaContext(), awsRequestId: `request ${index}` }
-      return { index, context, started: version, ...(await handlers[index % handlers.length]!(index, context).then((result) => ({ result }))) }
+      return {
+        index,
+        context,
+        started: version,
+        ...(await present(handlers[index % handlers.length])(index, context).then((result) => ({
+          result,
+        }))),
+      }
     })
     const versions = new Set<string>()
     for (const { index, context, result } of await Promise.all(invocations)) {

@@ -10,8 +10,53 @@ import { mock, test } from 'node:test'
 import { inspect } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import type { LocalRequest } from '../examples/local-aws.js'
-import { clearCache, type Fetch, getObject, json, LambdaCacheError, type Source, withCache } from '../lambda-cache.js'
-import { SECOND, MINUTE, HOUR, CANARY, cleanups, callLoopback, describeOverBoth, setEnvironment, local, serve, temporaryFolder, script, reply, xml, unreachable, turns, until, pass, lambdaContext, collectGarbage, failure, everythingIn, assertKeepsSecrets, text, type SourceCase, SOURCES, SSM, SECRETS, S3, mockTimeouts, paced, calm, consoleLines, seeded, contextWith } from './kit.js'
+import {
+  clearCache,
+  type Fetch,
+  getObject,
+  json,
+  LambdaCacheError,
+  type Source,
+  withCache,
+} from '../lambda-cache.js'
+import {
+  assertKeepsSecrets,
+  CANARY,
+  callLoopback,
+  calm,
+  cleanups,
+  collectGarbage,
+  consoleLines,
+  contextWith,
+  describeOverBoth,
+  everythingIn,
+  failure,
+  HOUR,
+  lambdaContext,
+  local,
+  MINUTE,
+  mockTimeouts,
+  paced,
+  pass,
+  present,
+  reply,
+  S3,
+  SECOND,
+  SECRETS,
+  SOURCES,
+  type SourceCase,
+  SSM,
+  script,
+  seeded,
+  serve,
+  setEnvironment,
+  temporaryFolder,
+  text,
+  turns,
+  unreachable,
+  until,
+  xml,
+} from './kit.js'
 
 // ---- Faults ----
 
@@ -55,11 +100,17 @@ describeOverBoth('faults', () => {
     await calm()
     assert.equal(response.destroyed, false)
     mock.timers.tick(1)
-    await new Promise((resolve) => (response.destroyed ? resolve(undefined) : response.once('close', resolve)))
+    await new Promise((resolve) =>
+      response.destroyed ? resolve(undefined) : response.once('close', resolve),
+    )
   }
 
   /** Sends headers and a part of the body, and sees that they arrive. */
-  async function half({ response, whole }: Victim, headers: Record<string, number> = { 'content-length': Buffer.byteLength(whole) }, part = whole.slice(0, -3)): Promise<void> {
+  async function half(
+    { response, whole }: Victim,
+    headers: Record<string, number> = { 'content-length': Buffer.byteLength(whole) },
+    part = whole.slice(0, -3),
+  ): Promise<void> {
     response.writeHead(200, headers)
     await new Promise((resolve) => response.write(part, resolve))
     await until(() => arrived === Buffer.byteLength(part))
@@ -72,9 +123,17 @@ describeOverBoth('faults', () => {
     }
   }
 
-  function refuse({ source, response }: Victim, status: number, code: string, headers: Record<string, string> = {}): void {
+  function refuse(
+    { source, response }: Victim,
+    status: number,
+    code: string,
+    headers: Record<string, string> = {},
+  ): void {
     const text = `${CANARY}-body`
-    const body = source === S3 ? `<Error><Code>${code}</Code><Message>${text}</Message></Error>` : JSON.stringify({ __type: code, message: text })
+    const body =
+      source === S3
+        ? `<Error><Code>${code}</Code><Message>${text}</Message></Error>`
+        : JSON.stringify({ __type: code, message: text })
     response.writeHead(status, headers).end(body)
   }
 
@@ -83,10 +142,18 @@ describeOverBoth('faults', () => {
     return (victim) => {
       const { source, request } = victim
       request.at += milliseconds
-      const sent = Date.parse(request.headers['x-amz-date']!.replace(/(....)(..)(..)T(..)(..)(..)Z/, '$1-$2-$3T$4:$5:$6Z'))
+      const sent = Date.parse(
+        present(request.headers['x-amz-date']).replace(
+          /(....)(..)(..)T(..)(..)(..)Z/,
+          '$1-$2-$3T$4:$5:$6Z',
+        ),
+      )
       if (Math.abs(sent - request.at) < MINUTE) return false
-      const code = source === S3 ? 'RequestTimeTooSkewed' : 'InvalidSignatureException","x":"Signature expired'
-      return refuse(victim, source === S3 ? 403 : 400, code, { date: new Date(request.at).toUTCString() })
+      const code =
+        source === S3 ? 'RequestTimeTooSkewed' : 'InvalidSignatureException","x":"Signature expired'
+      return refuse(victim, source === S3 ? 403 : 400, code, {
+        date: new Date(request.at).toUTCString(),
+      })
     }
   }
 
@@ -99,20 +166,64 @@ describeOverBoth('faults', () => {
 
   const FAULTS: readonly Fault[] = [
     { what: 'connection refused', ...NETWORK },
-    { what: 'reset before headers', inject: ({ response }) => response.socket?.resetAndDestroy(), ...NETWORK },
+    {
+      what: 'reset before headers',
+      inject: ({ response }) => response.socket?.resetAndDestroy(),
+      ...NETWORK,
+    },
     { what: 'closed before headers', inject: ({ response }) => response.socket?.end(), ...NETWORK },
-    { what: 'an upgrade that nobody asked for', inject: ({ response }) => response.socket?.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n'), ...NETWORK },
-    { what: 'reset mid-body', inject: async (victim) => (await half(victim), victim.response.socket?.resetAndDestroy()), ...NETWORK },
-    { what: 'stall before headers', inject: stall, attempts: 3, code: 'Timeout', milliseconds: 7 * STALL },
-    { what: 'stall after headers', inject: async (victim) => (victim.response.flushHeaders(), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 7 * STALL },
-    { what: 'stall mid-body', inject: async (victim) => (await half(victim), await stall(victim)), attempts: 3, code: 'Timeout', milliseconds: 7 * STALL },
+    {
+      what: 'an upgrade that nobody asked for',
+      inject: ({ response }) =>
+        response.socket?.write(
+          'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n',
+        ),
+      ...NETWORK,
+    },
+    {
+      what: 'reset mid-body',
+      inject: async (victim) => {
+        await half(victim)
+        return victim.response.socket?.resetAndDestroy()
+      },
+      ...NETWORK,
+    },
+    {
+      what: 'stall before headers',
+      inject: stall,
+      attempts: 3,
+      code: 'Timeout',
+      milliseconds: 7 * STALL,
+    },
+    {
+      what: 'stall after headers',
+      inject: async (victim) => {
+        victim.response.flushHeaders()
+        return await stall(victim)
+      },
+      attempts: 3,
+      code: 'Timeout',
+      milliseconds: 7 * STALL,
+    },
+    {
+      what: 'stall mid-body',
+      inject: async (victim) => {
+        await half(victim)
+        return await stall(victim)
+      },
+      attempts: 3,
+      code: 'Timeout',
+      milliseconds: 7 * STALL,
+    },
     {
       what: 'slow drip',
       inject: async ({ response, whole }) => {
         response.writeHead(200, { etag: '"drip"' })
         for (let sent = 0; sent < whole.length; sent += whole.length / 4) {
           mock.timers.tick(STALL - 1)
-          await new Promise((resolve) => response.write(whole.slice(sent, sent + whole.length / 4), resolve))
+          await new Promise((resolve) =>
+            response.write(whole.slice(sent, sent + whole.length / 4), resolve),
+          )
           await until(() => arrived === Math.floor(sent + whole.length / 4))
         }
         response.end()
@@ -142,60 +253,201 @@ describeOverBoth('faults', () => {
       milliseconds: STALL + 2500,
     },
     {
-      what: 'the timeout of the user\'s own fetch',
+      what: "the timeout of the user's own fetch",
       inject: () => {},
-      fetch: (url, init) => globalThis.fetch(url, { ...init, signal: AbortSignal.any([init.signal, AbortSignal.timeout(20)]) }) as never,
+      fetch: (url, init) =>
+        globalThis.fetch(url, {
+          ...init,
+          signal: AbortSignal.any([init.signal, AbortSignal.timeout(20)]),
+        }) as never,
       attempts: 3,
       code: 'Timeout',
     },
-    { what: 'too many open files', fetch: () => Promise.reject(unreachable('EMFILE')), attempts: 3, code: 'NetworkError' },
-    { what: 'end of connection before content-length', inject: async (victim) => (await half(victim, { 'content-length': 10_000 }), victim.response.socket?.end()), ...NETWORK },
-    { what: 'end of connection without the last chunk', inject: async (victim) => (await half(victim, {}, victim.whole), victim.response.socket?.end()), ...NETWORK },
-    { what: 'HTTP 500', inject: (victim) => refuse(victim, 500, 'InternalError'), attempts: 3, code: 'InternalError' },
-    { what: 'HTTP 502 with a page', inject: ({ response }) => response.writeHead(502, { 'content-type': 'text/html' }).end(`<html>${CANARY}-body`), attempts: 3, code: 'Http502' },
-    { what: 'HTTP 503 SlowDown', inject: (victim) => refuse(victim, 503, 'SlowDown'), attempts: 3, code: 'SlowDown' },
-    { what: 'HTTP 429', inject: ({ response }) => response.writeHead(429).end(), attempts: 3, code: 'Http429' },
-    { what: 'throttling as HTTP 400', inject: (victim) => refuse(victim, 400, 'ThrottlingException'), attempts: 3, code: 'ThrottlingException' },
-    { what: 'malformed JSON', inject: ({ response, whole }) => response.end(whole.slice(0, -1)), attempts: 1, code: 'InvalidAnswer', sources: JSON_SERVICES },
-    { what: 'JSON without the field', inject: ({ response }) => response.end(`{"Other":"${CANARY}-body"}`), attempts: 1, code: 'InvalidAnswer', sources: JSON_SERVICES },
-    { what: 'JSON with null in the field', inject: ({ response }) => response.end('{"Parameters":[{"Name":"/app/value","Value":null}],"SecretString":null}'), attempts: 1, code: 'InvalidAnswer', sources: JSON_SERVICES },
-    { what: 'an empty body', inject: ({ response }) => response.end(), attempts: 1, code: 'InvalidAnswer', sources: JSON_SERVICES },
-    { what: 'an empty object', inject: ({ response }) => response.end(), attempts: 1, value: '', sources: [S3] },
-    { what: 'a wrong content type', inject: ({ response, whole }) => response.setHeader('content-type', 'text/html').end(whole), attempts: 1 },
+    {
+      what: 'too many open files',
+      fetch: () => Promise.reject(unreachable('EMFILE')),
+      attempts: 3,
+      code: 'NetworkError',
+    },
+    {
+      what: 'end of connection before content-length',
+      inject: async (victim) => {
+        await half(victim, { 'content-length': 10_000 })
+        return victim.response.socket?.end()
+      },
+      ...NETWORK,
+    },
+    {
+      what: 'end of connection without the last chunk',
+      inject: async (victim) => {
+        await half(victim, {}, victim.whole)
+        return victim.response.socket?.end()
+      },
+      ...NETWORK,
+    },
+    {
+      what: 'HTTP 500',
+      inject: (victim) => refuse(victim, 500, 'InternalError'),
+      attempts: 3,
+      code: 'InternalError',
+    },
+    {
+      what: 'HTTP 502 with a page',
+      inject: ({ response }) =>
+        response.writeHead(502, { 'content-type': 'text/html' }).end(`<html>${CANARY}-body`),
+      attempts: 3,
+      code: 'Http502',
+    },
+    {
+      what: 'HTTP 503 SlowDown',
+      inject: (victim) => refuse(victim, 503, 'SlowDown'),
+      attempts: 3,
+      code: 'SlowDown',
+    },
+    {
+      what: 'HTTP 429',
+      inject: ({ response }) => response.writeHead(429).end(),
+      attempts: 3,
+      code: 'Http429',
+    },
+    {
+      what: 'throttling as HTTP 400',
+      inject: (victim) => refuse(victim, 400, 'ThrottlingException'),
+      attempts: 3,
+      code: 'ThrottlingException',
+    },
+    {
+      what: 'malformed JSON',
+      inject: ({ response, whole }) => response.end(whole.slice(0, -1)),
+      attempts: 1,
+      code: 'InvalidAnswer',
+      sources: JSON_SERVICES,
+    },
+    {
+      what: 'JSON without the field',
+      inject: ({ response }) => response.end(`{"Other":"${CANARY}-body"}`),
+      attempts: 1,
+      code: 'InvalidAnswer',
+      sources: JSON_SERVICES,
+    },
+    {
+      what: 'JSON with null in the field',
+      inject: ({ response }) =>
+        response.end('{"Parameters":[{"Name":"/app/value","Value":null}],"SecretString":null}'),
+      attempts: 1,
+      code: 'InvalidAnswer',
+      sources: JSON_SERVICES,
+    },
+    {
+      what: 'an empty body',
+      inject: ({ response }) => response.end(),
+      attempts: 1,
+      code: 'InvalidAnswer',
+      sources: JSON_SERVICES,
+    },
+    {
+      what: 'an empty object',
+      inject: ({ response }) => response.end(),
+      attempts: 1,
+      value: '',
+      sources: [S3],
+    },
+    {
+      what: 'a wrong content type',
+      inject: ({ response, whole }) => response.setHeader('content-type', 'text/html').end(whole),
+      attempts: 1,
+    },
     { what: 'a clock that is an hour behind', inject: skewed(HOUR), attempts: 2 },
     { what: 'a clock that is an hour ahead', inject: skewed(-HOUR), attempts: 2 },
-    { what: 'an expired token', inject: (victim) => refuse(victim, 400, 'ExpiredTokenException'), attempts: 1, code: 'ExpiredTokenException' },
+    {
+      what: 'an expired token',
+      inject: (victim) => refuse(victim, 400, 'ExpiredTokenException'),
+      attempts: 1,
+      code: 'ExpiredTokenException',
+    },
     {
       what: '301 with another region',
-      inject: (victim) => victim.request.region !== 'eu-west-1' && refuse(victim, 301, 'PermanentRedirect', { 'x-amz-bucket-region': 'eu-west-1' }),
+      inject: (victim) =>
+        victim.request.region !== 'eu-west-1' &&
+        refuse(victim, 301, 'PermanentRedirect', { 'x-amz-bucket-region': 'eu-west-1' }),
       attempts: 2,
       sources: [S3],
     },
-    { what: '301 with another region', inject: (victim) => refuse(victim, 301, 'PermanentRedirect', { 'x-amz-bucket-region': 'eu-west-1' }), attempts: 1, code: 'PermanentRedirect', sources: JSON_SERVICES },
-    { what: '301 without a region', inject: (victim) => refuse(victim, 301, 'PermanentRedirect'), attempts: 1, code: 'PermanentRedirect' },
-    { what: '307', inject: ({ request, response }) => response.writeHead(307, { location: request.target }).end(), attempts: 1, code: 'Http307' },
+    {
+      what: '301 with another region',
+      inject: (victim) =>
+        refuse(victim, 301, 'PermanentRedirect', { 'x-amz-bucket-region': 'eu-west-1' }),
+      attempts: 1,
+      code: 'PermanentRedirect',
+      sources: JSON_SERVICES,
+    },
+    {
+      what: '301 without a region',
+      inject: (victim) => refuse(victim, 301, 'PermanentRedirect'),
+      attempts: 1,
+      code: 'PermanentRedirect',
+    },
+    {
+      what: '307',
+      inject: ({ request, response }) =>
+        response.writeHead(307, { location: request.target }).end(),
+      attempts: 1,
+      code: 'Http307',
+    },
     ...[301, 302, 303, 307, 308].map((status) => ({
       what: `${status} to a foreign host`,
       inject: ({ response }: Victim) => response.writeHead(status, { location: elsewhere }).end(),
       attempts: 1,
       code: `Http${status}`,
     })),
-    { what: '304 without having asked', inject: ({ response }) => response.writeHead(304).end(), attempts: 1, code: 'Http304', sources: JSON_SERVICES },
-    { what: '304 without having asked', inject: ({ response }) => response.writeHead(304).end(), attempts: 1, code: 'Http304', sources: [S3], again: 'as before' },
+    {
+      what: '304 without having asked',
+      inject: ({ response }) => response.writeHead(304).end(),
+      attempts: 1,
+      code: 'Http304',
+      sources: JSON_SERVICES,
+    },
+    {
+      what: '304 without having asked',
+      inject: ({ response }) => response.writeHead(304).end(),
+      attempts: 1,
+      code: 'Http304',
+      sources: [S3],
+      again: 'as before',
+    },
   ]
 
-  for (const { what, inject, fetch: own, attempts, code, milliseconds = 0, sources = SOURCES, value: given = `${CANARY}-two`, again } of FAULTS) {
+  for (const {
+    what,
+    inject,
+    fetch: own,
+    attempts,
+    code,
+    milliseconds = 0,
+    sources = SOURCES,
+    value: given = `${CANARY}-two`,
+    again,
+  } of FAULTS) {
     for (const source of sources) {
       test(`${what}: ${source.source}`, async () => {
-        elsewhere = await serve(({ headers }, response) => (visitors.push(headers), response.end(`${CANARY}-foreign`)))
+        elsewhere = await serve(({ headers }, response) => {
+          visitors.push(headers)
+          return response.end(`${CANARY}-foreign`)
+        })
         const closed = await serve(() => {})
-        await cleanups.pop()!()
+        await present(cleanups.pop())()
         const folder = await temporaryFolder()
         const aws = await local()
         let [faulty, calls] = [true, 0]
         aws.intercept = async (request, response) => {
           if (!faulty || !inject) return false
-          const victim = { source, request, response, attempt: calls, whole: await source.answer(`${CANARY}-two`).text() }
+          const victim = {
+            source,
+            request,
+            response,
+            attempt: calls,
+            whole: await source.answer(`${CANARY}-two`).text(),
+          }
           return (await inject(victim)) !== false
         }
         const fetch: Fetch = async (url, init) => {
@@ -207,22 +459,46 @@ describeOverBoth('faults', () => {
           return { status, headers, body: body && counted(body), text: () => response.text() }
         }
         const file = join(folder, 'value')
-        const read = async () => (source === S3 ? readFile(await getObject('s3://bucket/app/value', { file, fetch }), 'utf8') : source.read({ fetch }))
+        const read = async () =>
+          source === S3
+            ? readFile(await getObject('s3://bucket/app/value', { file, fetch }), 'utf8')
+            : source.read({ fetch })
         const fails = async () => {
-          const error = await failure(read(), { code: typeof code === 'object' ? code[source.source] : code!, source: source.source, id: source.id })
+          const error = await failure(read(), {
+            code: typeof code === 'object' ? code[source.source] : present(code),
+            source: source.source,
+            id: source.id,
+          })
           assertKeepsSecrets(error)
-          for (const secret of Object.values(aws.env).slice(2)) assert.ok(!everythingIn(error).includes(secret))
+          for (const secret of Object.values(aws.env).slice(2))
+            assert.ok(!everythingIn(error).includes(secret))
         }
-        const expect = async (outcome: string | undefined, requests: number, time: number, warnings: number) => {
+        const expect = async (
+          outcome: string | undefined,
+          requests: number,
+          time: number,
+          warnings: number,
+        ) => {
           const [began, lines] = [Date.now(), consoleLines()]
           calls = 0
-          await paced(async () => (outcome === undefined ? fails() : assert.equal(await read(), outcome)))
+          await paced(async () =>
+            outcome === undefined ? fails() : assert.equal(await read(), outcome),
+          )
           assert.deepEqual([calls, Date.now() - began, lines.length], [requests, time, warnings])
         }
         const one = `${CANARY}-one`
         source.put(aws, one)
 
-        await expect(code === undefined ? (what.startsWith('a clock') || what.startsWith('301') ? one : given) : undefined, attempts, milliseconds, 0)
+        await expect(
+          code === undefined
+            ? what.startsWith('a clock') || what.startsWith('301')
+              ? one
+              : given
+            : undefined,
+          attempts,
+          milliseconds,
+          0,
+        )
         if (code) assert.deepEqual(await readdir(folder), [])
         else clearCache()
         faulty = false
@@ -231,8 +507,17 @@ describeOverBoth('faults', () => {
         source.put(aws, `${CANARY}-two`)
         pass(MINUTE)
         const passing = attempts === 3
-        await expect(passing || again ? one : code ? undefined : given, attempts, milliseconds, Number(passing))
-        if (source === S3) assert.deepEqual([await readdir(folder), await readFile(file, 'utf8')], [['value'], code ? one : given])
+        await expect(
+          passing || again ? one : code ? undefined : given,
+          attempts,
+          milliseconds,
+          Number(passing),
+        )
+        if (source === S3)
+          assert.deepEqual(
+            [await readdir(folder), await readFile(file, 'utf8')],
+            [['value'], code ? one : given],
+          )
         faulty = false
         pass(MINUTE)
         await expect(`${CANARY}-two`, 1, 0, 0)
@@ -258,72 +543,178 @@ describeOverBoth('hostile surroundings', () => {
     let temporary: string[] = []
     aws.intercept = async (_, response) => {
       response.writeHead(200, { 'content-length': 3 }).write('tw')
-      while (!(temporary = (await readdir(folder)).filter((name) => !['value', 'victim'].includes(name))).length) await turns(1)
-      const { mode, nlink } = await lstat(join(folder, temporary[0]!))
+      while (temporary.length === 0) {
+        await turns(1)
+        const names = await readdir(folder)
+        temporary = names.filter((name) => !['value', 'victim'].includes(name))
+      }
+      const { mode, nlink } = await lstat(join(folder, present(temporary[0])))
       assert.deepEqual([mode & 0o777, nlink], [0o600, 1])
       response.end('o')
       return true
     }
     await read()
-    assert.deepEqual([await readFile(file, 'utf8'), await readFile(victim, 'utf8'), (await lstat(file)).isSymbolicLink()], ['two', 'precious', false])
-    assert.ok(temporary.length === 1 && temporary[0]!.includes('guessed'), 'the name can be guessed now')
+    assert.deepEqual(
+      [
+        await readFile(file, 'utf8'),
+        await readFile(victim, 'utf8'),
+        (await lstat(file)).isSymbolicLink(),
+      ],
+      ['two', 'precious', false],
+    )
+    assert.ok(
+      temporary.length === 1 && present(temporary[0]).includes('guessed'),
+      'the name can be guessed now',
+    )
     for (const planted of [victim, join(folder, 'dangling')]) {
-      await symlink(planted, join(folder, temporary[0]!))
+      await symlink(planted, join(folder, present(temporary[0])))
       aws.intercept = undefined
       await failure(read(), { code: 'FileError', source: 's3' }, 'EEXIST')
-      assert.deepEqual([await readFile(file, 'utf8'), await readFile(victim, 'utf8')], ['two', 'precious'])
-      await rm(join(folder, temporary[0]!), { force: true })
+      assert.deepEqual(
+        [await readFile(file, 'utf8'), await readFile(victim, 'utf8')],
+        ['two', 'precious'],
+      )
+      await rm(join(folder, present(temporary[0])), { force: true })
     }
     await read()
-    assert.deepEqual([await readFile(file, 'utf8'), (await readdir(folder)).sort()], ['one', ['value', 'victim']])
+    assert.deepEqual(
+      [await readFile(file, 'utf8'), (await readdir(folder)).sort()],
+      ['one', ['value', 'victim']],
+    )
   })
 
   test('gain nothing by names that mean something to JavaScript', async () => {
-    const names = ['__proto__', 'constructor', 'prototype', 'toString', 'hasOwnProperty', '__defineGetter__', 'a/__proto__']
-    await local({ parameters: Object.fromEntries(names.map((name) => [`/app/${name}`, `value of ${name}`])) })
-    const handler = withCache(async (_: unknown, context) => context.app, { ssm: [{ path: '/app', recursive: true, parse: (value: string) => ({ value }) }] })
+    const names = [
+      '__proto__',
+      'constructor',
+      'prototype',
+      'toString',
+      'hasOwnProperty',
+      '__defineGetter__',
+      'a/__proto__',
+    ]
+    await local({
+      parameters: Object.fromEntries(names.map((name) => [`/app/${name}`, `value of ${name}`])),
+    })
+    const handler = withCache(async (_: unknown, context) => context.app, {
+      ssm: [{ path: '/app', recursive: true, parse: (value: string) => ({ value }) }],
+    })
     const tree = await handler({}, lambdaContext())
-    assert.deepEqual(Object.entries(tree).map(([name, { value }]) => [name, value]).sort(), names.map((name) => [name, `value of ${name}`]).sort())
+    assert.deepEqual(
+      Object.entries(tree)
+        .map(([name, { value }]) => [name, value])
+        .sort(),
+      names.map((name) => [name, `value of ${name}`]).sort(),
+    )
     assert.equal(Object.getPrototypeOf(tree), Object.prototype)
-    for (const name of ['value', 'a', 'a/__proto__']) assert.equal(Reflect.get({}, name), undefined, 'no object has gained a property')
-    const group = withCache(async (_: unknown, context) => context.group, { ssm: [{ names: ['/app/__proto__', '/app/toString'], as: 'group' }] })
-    assert.deepEqual(Object.entries(await group({}, lambdaContext())).sort(), [['__proto__', 'value of __proto__'], ['toString', 'value of toString']])
+    for (const name of ['value', 'a', 'a/__proto__'])
+      assert.equal(Reflect.get({}, name), undefined, 'no object has gained a property')
+    const group = withCache(async (_: unknown, context) => context.group, {
+      ssm: [{ names: ['/app/__proto__', '/app/toString'], as: 'group' }],
+    })
+    assert.deepEqual(Object.entries(await group({}, lambdaContext())).sort(), [
+      ['__proto__', 'value of __proto__'],
+      ['toString', 'value of toString'],
+    ])
   })
 
   const FULL_URIS = [
-    'http://169.254.169.254/latest/meta-data/', 'http://169.254.170.3/c', 'http://169.254.170.22/c', 'http://10.0.0.1/c', 'http://192.168.0.1/c', 'http://172.17.0.1/c', 'http://0.0.0.0/c', 'http://[::]/c',
-    'http://169.254.170.2.example.com/c', 'http://127.0.0.1.example.com/c', 'http://localhost.example.com/c', 'http://127.0.0.1.nip.io/c', 'http://metadata.google.internal/c', 'http://localtest.me/c',
-    'http://127.0.0.1@example.com/c', 'http://127.0.0.1:80@example.com/c', 'http://localhost:a@example.com/c', 'http://[::1]@example.com/c', 'http://[::ffff:169.254.169.254]/c', 'http://[fd00:ec2::254]/c',
-    'http://2130706433.example.com/c', 'http://169.254.170.2.', 'http://127.0.0.1\\@example.com/c', 'http://127.0.0.1#@example.com/c', 'http:\\\\example.com/c', 'ftp://127.0.0.1/c', 'file:///etc/passwd', '//example.com/c', ' http://example.com/c',
+    'http://169.254.169.254/latest/meta-data/',
+    'http://169.254.170.3/c',
+    'http://169.254.170.22/c',
+    'http://10.0.0.1/c',
+    'http://192.168.0.1/c',
+    'http://172.17.0.1/c',
+    'http://0.0.0.0/c',
+    'http://[::]/c',
+    'http://169.254.170.2.example.com/c',
+    'http://127.0.0.1.example.com/c',
+    'http://localhost.example.com/c',
+    'http://127.0.0.1.nip.io/c',
+    'http://metadata.google.internal/c',
+    'http://localtest.me/c',
+    'http://127.0.0.1@example.com/c',
+    'http://127.0.0.1:80@example.com/c',
+    'http://localhost:a@example.com/c',
+    'http://[::1]@example.com/c',
+    'http://[::ffff:169.254.169.254]/c',
+    'http://[fd00:ec2::254]/c',
+    'http://2130706433.example.com/c',
+    'http://169.254.170.2.',
+    'http://127.0.0.1\\@example.com/c',
+    'http://127.0.0.1#@example.com/c',
+    'http:\\\\example.com/c',
+    'ftp://127.0.0.1/c',
+    'file:///etc/passwd',
+    '//example.com/c',
+    ' http://example.com/c',
   ]
-  const RELATIVE_URIS = ['@example.com/c', '.example.com/c', ':80@example.com/c', '\\@example.com/c', '0/c', ':a@example.com/c']
-  const URIS = [...FULL_URIS.map((uri) => ['FULL', uri] as const), ...RELATIVE_URIS.map((uri) => ['RELATIVE', uri] as const)]
+  const RELATIVE_URIS = [
+    '@example.com/c',
+    '.example.com/c',
+    ':80@example.com/c',
+    '\\@example.com/c',
+    '0/c',
+    ':a@example.com/c',
+  ]
+  const URIS = [
+    ...FULL_URIS.map((uri) => ['FULL', uri] as const),
+    ...RELATIVE_URIS.map((uri) => ['RELATIVE', uri] as const),
+  ]
   for (const [variable, uri] of URIS) {
     test(`are not asked for credentials: ${variable} ${uri}`, async () => {
-      setEnvironment({ AWS_REGION: 'us-east-1', [`AWS_CONTAINER_CREDENTIALS_${variable}_URI`]: uri, AWS_CONTAINER_AUTHORIZATION_TOKEN: `${CANARY}-token` })
-      const { fetch, sent } = script(reply(200, { AccessKeyId: 'a', SecretAccessKey: 'b', Expiration: '2099-01-01T00:00:00Z' }))
-      assertKeepsSecrets(await failure(SSM.read({ fetch }), { code: 'NoCredentials', source: 'ssm' }))
+      setEnvironment({
+        AWS_REGION: 'us-east-1',
+        [`AWS_CONTAINER_CREDENTIALS_${variable}_URI`]: uri,
+        AWS_CONTAINER_AUTHORIZATION_TOKEN: `${CANARY}-token`,
+      })
+      const { fetch, sent } = script(
+        reply(200, { AccessKeyId: 'a', SecretAccessKey: 'b', Expiration: '2099-01-01T00:00:00Z' }),
+      )
+      assertKeepsSecrets(
+        await failure(SSM.read({ fetch }), { code: 'NoCredentials', source: 'ssm' }),
+      )
       assert.deepEqual(sent, [])
     })
   }
 
   test('gain no token by a redirect of the credentials endpoint', async () => {
     const visitors: unknown[] = []
-    const foreign = await serve(({ headers }, response) => (visitors.push(headers), response.end('{"AccessKeyId":"a","SecretAccessKey":"b"}')))
+    const foreign = await serve(({ headers }, response) => {
+      visitors.push(headers)
+      return response.end('{"AccessKeyId":"a","SecretAccessKey":"b"}')
+    })
     for (const status of [301, 302, 303, 307, 308]) {
-      const endpoint = await serve((_, response) => response.writeHead(status, { location: foreign }).end())
-      setEnvironment({ AWS_REGION: 'us-east-1', AWS_CONTAINER_CREDENTIALS_FULL_URI: `${endpoint}/c`, AWS_CONTAINER_AUTHORIZATION_TOKEN: `${CANARY}-token` })
+      const endpoint = await serve((_, response) =>
+        response.writeHead(status, { location: foreign }).end(),
+      )
+      setEnvironment({
+        AWS_REGION: 'us-east-1',
+        AWS_CONTAINER_CREDENTIALS_FULL_URI: `${endpoint}/c`,
+        AWS_CONTAINER_AUTHORIZATION_TOKEN: `${CANARY}-token`,
+      })
       assertKeepsSecrets(await failure(SSM.read(), { code: 'NoCredentials', status }))
     }
     assert.deepEqual(visitors, [])
   })
 
   const MEBIBYTE = 1024 * 1024
-  const FLOODS: readonly [what: string, status: number, headers: Record<string, string | number>, source: SourceCase][] = [
-    ...JSON_FLOODS(SSM), ...JSON_FLOODS(SECRETS), ['an error', 500, {}, SSM], ['an error', 404, {}, S3],
+  const FLOODS: readonly [
+    what: string,
+    status: number,
+    headers: Record<string, string | number>,
+    source: SourceCase,
+  ][] = [
+    ...JSON_FLOODS(SSM),
+    ...JSON_FLOODS(SECRETS),
+    ['an error', 500, {}, SSM],
+    ['an error', 404, {}, S3],
   ]
   function JSON_FLOODS(source: SourceCase): (typeof FLOODS)[number][] {
-    return [['an answer', 200, {}, source], ['an answer that says so', 200, { 'content-length': 100 * MEBIBYTE }, source]]
+    return [
+      ['an answer', 200, {}, source],
+      ['an answer that says so', 200, { 'content-length': 100 * MEBIBYTE }, source],
+    ]
   }
   for (const [what, status, headers, source] of FLOODS) {
     test(`do not fill the memory with ${what} of 100 MiB: ${source.source}`, async () => {
@@ -339,14 +730,23 @@ describeOverBoth('hostile surroundings', () => {
         response.writeHead(status, headers)
         const more = (): void => {
           peak = Math.max(peak, memory() - before)
-          while (!response.destroyed && sent < 100 * MEBIBYTE && ((sent += piece.length), response.write(piece)));
+          let isRoom = !response.destroyed
+          for (; isRoom && sent < 100 * MEBIBYTE; sent += piece.length) {
+            isRoom = response.write(piece)
+          }
           if (sent >= 100 * MEBIBYTE) response.end()
         }
         response.on('drain', more)
         more()
         return true
       }
-      assertKeepsSecrets(await failure(source.read(), { code: 'InvalidAnswer', source: source.source, id: source.id }))
+      assertKeepsSecrets(
+        await failure(source.read(), {
+          code: 'InvalidAnswer',
+          source: source.source,
+          id: source.id,
+        }),
+      )
       await closed
       assert.equal(requests, 1)
       assert.ok(sent > 8 * MEBIBYTE && sent < 40 * MEBIBYTE, `${sent} bytes went out`)
@@ -357,30 +757,83 @@ describeOverBoth('hostile surroundings', () => {
   test('do not fill the memory with little that unpacks to much', async () => {
     const packed = gzipSync(Buffer.alloc(24 * MEBIBYTE, 'x'))
     const aws = await local()
-    aws.intercept = (_, response) => (response.writeHead(200, { 'content-encoding': 'gzip' }).end(packed), true)
+    aws.intercept = (_, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end(packed)
+      return true
+    }
     const before = process.memoryUsage().arrayBuffers
     await failure(SSM.read(), { code: 'InvalidAnswer' })
     assert.ok(process.memoryUsage().arrayBuffers - before < 23 * MEBIBYTE)
   })
 
-  const REGIONS = ['', 'mars', 'us-east-1', 'US-EAST-1', 'eu-west-1.example.com', 'eu-west-1/', 'eu-west-1/../..', '@example.com', 'eu-west-1@example.com', 'eu-west-1#', 'eu-west-1:80', 'eu_west_1', '..', 'eu-west-1, eu-west-2', 'x'.repeat(5000)]
+  const REGIONS = [
+    '',
+    'mars',
+    'us-east-1',
+    'US-EAST-1',
+    'eu-west-1.example.com',
+    'eu-west-1/',
+    'eu-west-1/../..',
+    '@example.com',
+    'eu-west-1@example.com',
+    'eu-west-1#',
+    'eu-west-1:80',
+    'eu_west_1',
+    '..',
+    'eu-west-1, eu-west-2',
+    'x'.repeat(5000),
+  ]
   test('lead nowhere by a region that is none', async () => {
     for (const region of REGIONS) {
       clearCache()
-      const { fetch, sent } = script(xml(301, 'PermanentRedirect', { 'x-amz-bucket-region': region }))
+      const { fetch, sent } = script(
+        xml(301, 'PermanentRedirect', { 'x-amz-bucket-region': region }),
+      )
       await failure(S3.read({ fetch }), { code: 'PermanentRedirect', status: 301 })
-      assert.deepEqual(sent.map(({ url }) => url), ['https://bucket.s3.us-east-1.amazonaws.com/app/value'], region)
+      assert.deepEqual(
+        sent.map(({ url }) => url),
+        ['https://bucket.s3.us-east-1.amazonaws.com/app/value'],
+        region,
+      )
     }
   })
 
   const PARSERS: readonly [what: string, parse: (content: string) => unknown][] = [
     ['JSON', json],
     ['a parser that quotes its input', (content) => assert.equal(content, 'something else')],
-    ['a parser whose error carries its input', (content) => { throw Object.assign(new Error('wrong', { cause: content }), { content, toString: () => content }) }],
-    ['a parser that throws its input', (content) => { throw content }],
-    ['a parser that throws an object', (content) => { throw { content } }],
-    ['a parser that throws nothing', () => { throw undefined }],
-    ['a parser that passes for this library', (content) => { throw new LambdaCacheError(content, { code: content, cause: content }) }],
+    [
+      'a parser whose error carries its input',
+      (content) => {
+        throw Object.assign(new Error('wrong', { cause: content }), {
+          content,
+          toString: () => content,
+        })
+      },
+    ],
+    [
+      'a parser that throws its input',
+      (content) => {
+        throw content
+      },
+    ],
+    [
+      'a parser that throws an object',
+      (content) => {
+        throw { content }
+      },
+    ],
+    [
+      'a parser that throws nothing',
+      () => {
+        throw undefined
+      },
+    ],
+    [
+      'a parser that passes for this library',
+      (content) => {
+        throw new LambdaCacheError(content, { code: content, cause: content })
+      },
+    ],
   ]
   for (const [what, parse] of PARSERS) {
     test(`see nothing of a value that breaks ${what}`, async () => {
@@ -389,9 +842,20 @@ describeOverBoth('hostile surroundings', () => {
         clearCache()
         const aws = await local()
         source.put(aws, `{"password":"${CANARY}-value`)
-        const handler = withCache(() => assert.fail('no handler without its values'), { ...source.entry({ parse }), refreshOn: () => true })
-        for (const call of [source.read({ parse }), handler({}, lambdaContext()), handler.prefetch()]) {
-          const error = await failure(call, { code: 'ParseError', source: source.source, id: source.id })
+        const handler = withCache(() => assert.fail('no handler without its values'), {
+          ...source.entry({ parse }),
+          refreshOn: () => true,
+        })
+        for (const call of [
+          source.read({ parse }),
+          handler({}, lambdaContext()),
+          handler.prefetch(),
+        ]) {
+          const error = await failure(call, {
+            code: 'ParseError',
+            source: source.source,
+            id: source.id,
+          })
           assertKeepsSecrets(error)
           assert.ok(!inspect(handler, { depth: 10, showHidden: true }).includes(CANARY))
         }
@@ -412,7 +876,11 @@ describeOverBoth('chaos', () => {
 
   function unsealed(value: string): number {
     const [, seal, body = '', version] = /^(\w+) ((\d+) x+)$/.exec(value) ?? []
-    assert.equal(createHash('sha256').update(body).digest('hex'), seal, `torn: ${value.slice(0, 200)}`)
+    assert.equal(
+      createHash('sha256').update(body).digest('hex'),
+      seal,
+      `torn: ${value.slice(0, 200)}`,
+    )
     return Number(version)
   }
 
@@ -441,11 +909,19 @@ describeOverBoth('chaos', () => {
     const faults: ((response: ServerResponse) => unknown)[] = [
       (response) => response.socket?.resetAndDestroy(),
       (response) => response.writeHead(500).end(),
-      (response) => response.writeHead(400).end('{"__type":"ThrottlingException"}<Code>SlowDown</Code>'),
+      (response) =>
+        response.writeHead(400).end('{"__type":"ThrottlingException"}<Code>SlowDown</Code>'),
       () => {},
-      (response) => response.writeHead(200, { 'content-length': 500 }).write('{"Parameters":[{"Name":"/app/value","Value":"', () => response.socket?.end()),
-      (response) => response.writeHead(200, { 'content-length': 500 }).write('x', () => response.socket?.resetAndDestroy()),
-      (response) => response.writeHead(403).end('{"__type":"AccessDeniedException"}<Code>AccessDenied</Code>'),
+      (response) =>
+        response
+          .writeHead(200, { 'content-length': 500 })
+          .write('{"Parameters":[{"Name":"/app/value","Value":"', () => response.socket?.end()),
+      (response) =>
+        response
+          .writeHead(200, { 'content-length': 500 })
+          .write('x', () => response.socket?.resetAndDestroy()),
+      (response) =>
+        response.writeHead(403).end('{"__type":"AccessDeniedException"}<Code>AccessDenied</Code>'),
     ]
     let [calls, failed, started] = [0, 0, 0]
     /** Calls that the library waits for, and those of them for which an answer is on its way: the clock waits for these, and for the disk. */
@@ -458,37 +934,70 @@ describeOverBoth('chaos', () => {
         if (open.has(id)) arriving.add(id)
         return false
       }
-      faults[failed++ % faults.length]!(response)
+      present(faults[failed++ % faults.length])(response)
       return true
     }
 
     const fetch: Fetch = async (url, init) => {
       const id = crypto.randomUUID()
-      const end = () => void [open, arriving].forEach((ids) => ids.delete(id))
+      const end = () => void [open, arriving].map((ids) => ids.delete(id))
       open.add(id)
       try {
-        const response = await callLoopback(url, { ...init, headers: { ...init.headers, 'x-id': id } })
+        const response = await callLoopback(url, {
+          ...init,
+          headers: { ...init.headers, 'x-id': id },
+        })
         const { status, headers, body } = response
-        if (status !== 200 || !body) return end(), response
-        return { status, headers, body: ending(body, end), text: () => assert.fail('there is a body to read') }
+        if (status !== 200 || !body) {
+          end()
+          return response
+        }
+        return {
+          status,
+          headers,
+          body: ending(body, end),
+          text: () => assert.fail('there is a body to read'),
+        }
       } catch (error) {
         end()
         throw error
       }
     }
 
-    const KINDS = [[0, 1], [0.1, 0], [0.5, 2]] as const
+    const KINDS = [
+      [0, 1],
+      [0.1, 0],
+      [0.5, 2],
+    ] as const
     const handlers = KINDS.map(([maxAge, staleIfError], index) => {
       const file = join(folder, `${index}`)
-      const options = { ssm: ['/app/value'], secrets: [{ id: 'app/value', as: 'secret' }], s3: [{ uri: 's3://bucket/app/value', parse: text, as: 'object' }, { uri: 's3://bucket/app/value', file, as: 'file' }], maxAge, staleIfError, fetch } as const
+      const options = {
+        ssm: ['/app/value'],
+        secrets: [{ id: 'app/value', as: 'secret' }],
+        s3: [
+          { uri: 's3://bucket/app/value', parse: text, as: 'object' },
+          { uri: 's3://bucket/app/value', file, as: 'file' },
+        ],
+        maxAge,
+        staleIfError,
+        fetch,
+      } as const
       return withCache(async (began: number, context) => {
-        const values = [context.value, context.secret, context.object, await readFile(context.file, 'utf8')]
+        const values = [
+          context.value,
+          context.secret,
+          context.object,
+          await readFile(context.file, 'utf8'),
+        ]
         for (const value of values) {
           const version = unsealed(value)
           const [from, to = Infinity] = history.slice(version, version + 2)
           const age = began - to
           // And a little for the way from the server to here.
-          assert.ok(from! <= Date.now() && age <= (maxAge + staleIfError + 0.3) * SECOND, `${age} ms old, with maxAge ${maxAge} and staleIfError ${staleIfError}`)
+          assert.ok(
+            present(from) <= Date.now() && age <= (maxAge + staleIfError + 0.3) * SECOND,
+            `${age} ms old, with maxAge ${maxAge} and staleIfError ${staleIfError}`,
+          )
         }
         await new Promise((resolve) => setTimeout(resolve, random() * 30))
       }, options)
@@ -497,7 +1006,7 @@ describeOverBoth('chaos', () => {
     const outcomes = { good: 0, failed: 0 }
     const worker = async (last: number): Promise<void> => {
       while (started < last) {
-        const handler = handlers[started++ % handlers.length]!
+        const handler = present(handlers[started++ % handlers.length])
         try {
           await handler(Date.now(), contextWith(random() < 0.1 ? SECOND : MINUTE))
           outcomes.good += 1
@@ -511,18 +1020,22 @@ describeOverBoth('chaos', () => {
     /** Runs so many invocations, 16 at a time. */
     const runUntil = async (last: number): Promise<number> => {
       let [running, waits] = [true, 0]
-      const workers = Promise.all(Array.from({ length: 16 }, () => worker(last))).finally(() => (running = false))
+      const workers = Promise.all(Array.from({ length: 16 }, () => worker(last))).finally(() => {
+        running = false
+      })
       workers.catch(() => {})
       while (running) {
         await turns(1)
-        const writes = readdirSync(folder).some((file) => !/^\d$/.test(file)) || process.getActiveResourcesInfo().some((resource) => /^(FS|Close)Req/.test(resource))
+        const writes =
+          readdirSync(folder).some((file) => !/^\d$/.test(file)) ||
+          process.getActiveResourcesInfo().some((resource) => /^(FS|Close)Req/.test(resource))
         if (arriving.size > 0 || writes) {
-          assert.ok((waits += 1) < 1_000_000, 'something has been left half-way')
+          assert.ok(++waits < 1_000_000, 'something has been left half-way')
           continue
         }
         waits = 0
         mock.timers.tick(10)
-        if (Date.now() - history.at(-1)! >= 50) change()
+        if (Date.now() - present(history.at(-1)) >= 50) change()
       }
       await workers
       collectGarbage()
@@ -533,20 +1046,28 @@ describeOverBoth('chaos', () => {
 
     assert.equal(outcomes.good + outcomes.failed, 2000)
     assert.ok(outcomes.good > 1000 && outcomes.failed > 0, inspect(outcomes))
-    assert.ok(failed > 100 && failed > calls / 10 && history.length > 50, inspect({ calls, failed, changes: history.length }))
+    assert.ok(
+      failed > 100 && failed > calls / 10 && history.length > 50,
+      inspect({ calls, failed, changes: history.length }),
+    )
     assert.ok(late - early < 8 * 1024 * 1024, `${late - early} bytes more`)
     await calm()
     assert.deepEqual(rejections, [])
     assert.deepEqual((await readdir(folder)).sort(), ['0', '1', '2'], 'no temporary file is left')
-    assert.ok(process.getActiveResourcesInfo().filter((resource) => resource === 'TCPSocketWrap').length < 200)
+    assert.ok(
+      process.getActiveResourcesInfo().filter((resource) => resource === 'TCPSocketWrap').length <
+        200,
+    )
   })
 
-  async function* ending(body: AsyncIterable<Uint8Array>, end: () => void): AsyncGenerator<Uint8Array> {
+  async function* ending(
+    body: AsyncIterable<Uint8Array>,
+    end: () => void,
+  ): AsyncGenerator<Uint8Array> {
     try {
       yield* body
     } finally {
       end()
     }
   }
-
 })

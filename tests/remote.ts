@@ -9,9 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { buildSync } from 'esbuild'
+import { cleanups, present, type Transport, transport } from './kit.js'
 import type { Order, Outcome, Sighting } from './runtime.js'
-import { type Transport, transport, cleanups, } from './kit.js'
-
 
 export const MEBIBYTE = 1024 * 1024
 /** Nothing takes that long: a test that hangs ends by it. */
@@ -19,7 +18,15 @@ export const HANGS = { timeout: 120_000 }
 
 export const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** tests/runtime.ts and what it imports, as one module: through tsx each start would take half a second. */
-export const RUNTIME = buildSync({ entryPoints: [join(ROOT, 'tests/runtime.ts')], bundle: true, write: false, platform: 'node', format: 'esm' }).outputFiles[0]!.text
+export const RUNTIME = present(
+  buildSync({
+    entryPoints: [join(ROOT, 'tests/runtime.ts')],
+    bundle: true,
+    write: false,
+    platform: 'node',
+    format: 'esm',
+  }).outputFiles[0],
+).text
 
 /** A function that runs elsewhere. */
 export interface Remote {
@@ -35,19 +42,41 @@ export interface RemoteProcess extends Remote {
 }
 
 /** Starts a function in a process, where `fileLimit` is what `ulimit -f` takes. */
-export function startProcess(environment: Record<string, string>, fileLimit = 'unlimited'): RemoteProcess {
-  const runtime = spawn('sh', ['-c', `ulimit -f ${fileLimit}; exec "$@"`, 'sh', process.execPath, '--input-type=module', '--eval', RUNTIME], {
-    cwd: ROOT,
-    env: { ...process.env, ...environment },
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    serialization: 'advanced',
-  })
+export function startProcess(
+  environment: Record<string, string>,
+  fileLimit = 'unlimited',
+): RemoteProcess {
+  const runtime = spawn(
+    'sh',
+    [
+      '-c',
+      `ulimit -f ${fileLimit}; exec "$@"`,
+      'sh',
+      process.execPath,
+      '--input-type=module',
+      '--eval',
+      RUNTIME,
+    ],
+    {
+      cwd: ROOT,
+      env: { ...process.env, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      serialization: 'advanced',
+    },
+  )
   let printed = ''
-  const streams = [runtime.stdout!, runtime.stderr!]
-  for (const stream of streams) stream.setEncoding('utf8').on('data', (text: string) => (printed += text))
+  const streams = [present(runtime.stdout), present(runtime.stderr)]
+  for (const stream of streams)
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      printed += text
+    })
   // Node emits no 'close' for a child that has been disconnected from here.
-  const ended = Promise.all([once(runtime, 'exit'), ...streams.map((stream) => once(stream, 'close'))]).then(
-    ([[code, signal]]) => `${(signal as string) ?? `exit code ${code}`}${printed && `: ${printed}`}`,
+  const ended = Promise.all([
+    once(runtime, 'exit'),
+    ...streams.map((stream) => once(stream, 'close')),
+  ]).then(
+    ([[code, signal]]) =>
+      `${(signal as string) ?? `exit code ${code}`}${printed && `: ${printed}`}`,
   )
   cleanups.push(() => runtime.kill('SIGKILL') && ended)
   const end = (): Promise<string> => {
@@ -59,26 +88,45 @@ export function startProcess(environment: Record<string, string>, fileLimit = 'u
 
 /** Starts a function in a thread. */
 export function startThread(environment: Record<string, string>, made: Transport): Remote {
-  const thread = new Worker(new URL(`data:text/javascript,${encodeURIComponent(RUNTIME)}`), { env: { ...process.env, ...environment } })
+  const thread = new Worker(new URL(`data:text/javascript,${encodeURIComponent(RUNTIME)}`), {
+    env: { ...process.env, ...environment },
+  })
   cleanups.push(() => thread.terminate())
-  const ended = new Promise<string>((resolve) => thread.once('error', (error) => resolve(String(error))).once('exit', (code) => resolve(`exit code ${code}`)))
+  const ended = new Promise<string>((resolve) =>
+    thread
+      .once('error', (error) => resolve(String(error)))
+      .once('exit', (code) => resolve(`exit code ${code}`)),
+  )
   return remote(thread, (order) => thread.postMessage({ ...order, transport: made }), ended)
 }
 
-export function remote(runtime: ChildProcess | Worker, send: (order: Order) => void, ended: Promise<string>): Remote {
+export function remote(
+  runtime: ChildProcess | Worker,
+  send: (order: Order) => void,
+  ended: Promise<string>,
+): Remote {
   const seen = { headers: 0, body: 0 }
   let settle: (outcome: Outcome) => void
-  runtime.on('message', (message: Outcome | Sighting) => ('seen' in message ? (seen[message.seen] += 1) : settle(message)))
+  runtime.on('message', (message: Outcome | Sighting) => {
+    if ('seen' in message) seen[message.seen] += 1
+    else settle(message)
+  })
   const invoke = (order: Order): Promise<Outcome> => {
-    const outcome = new Promise<Outcome>((resolve) => (settle = resolve))
+    const outcome = new Promise<Outcome>((resolve) => {
+      settle = resolve
+    })
     send({ transport, ...order })
-    return Promise.race([outcome, ended.then((how) => assert.fail(`the function ended early, with ${how}`))])
+    return Promise.race([
+      outcome,
+      ended.then((how) => assert.fail(`the function ended early, with ${how}`)),
+    ])
   }
   return { seen, invoke }
 }
 
 export async function eventually(condition: () => boolean): Promise<void> {
-  for (const start = performance.now(); !condition(); await sleep(5)) assert.ok(performance.now() - start < 60_000, `never came true: ${condition}`)
+  for (const start = performance.now(); !condition(); await sleep(5))
+    assert.ok(performance.now() - start < 60_000, `never came true: ${condition}`)
 }
 
 export const MOMENTS = ['idle', 'request sent', 'headers received', 'body half read'] as const
@@ -88,7 +136,9 @@ export type Moment = (typeof MOMENTS)[number]
 export function hold(response: ServerResponse, moment: Moment): () => void {
   const end = response.end.bind(response) as (content: Buffer) => ServerResponse
   let release = (): void => {}
-  const released = new Promise<void>((resolve) => (release = resolve))
+  const released = new Promise<void>((resolve) => {
+    release = resolve
+  })
   response.end = ((content: string | Uint8Array = '') => {
     const body = Buffer.from(content as string)
     const half = moment === 'body half read' ? body.length >> 1 : 0
@@ -109,8 +159,12 @@ export function sealed(name: string, size: number): string {
 /** The name in a sealed text. */
 export function opened(text: string | undefined): string {
   const [, content = '', name, seal] = /^((\S+) .*) (.*)$/s.exec(text ?? '') ?? []
-  assert.equal(createHash('sha256').update(content).digest('hex'), seal, `torn: ${text?.length} bytes, ${text?.slice(0, 40)}`)
-  return name!
+  assert.equal(
+    createHash('sha256').update(content).digest('hex'),
+    seal,
+    `torn: ${text?.length} bytes, ${text?.slice(0, 40)}`,
+  )
+  return present(name)
 }
 
 /** What an invocation gave; it must have succeeded. */

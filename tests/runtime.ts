@@ -2,9 +2,18 @@
  * Lambda's runtime in miniature, as a process or a worker thread of its own: it makes a function, then invokes it whenever a
  * message asks for that, one invocation at a time. The tests freeze it, run several of it over one folder, and weigh it.
  */
+
 import { readFile } from 'node:fs/promises'
 import { parentPort } from 'node:worker_threads'
-import { httpsFetch, withCache, type Fetch, type LambdaCacheError, type LambdaContext, type Options } from '../lambda-cache.js'
+import {
+  type Fetch,
+  httpsFetch,
+  type LambdaCacheError,
+  type LambdaContext,
+  type Options,
+  withCache,
+} from '../lambda-cache.js'
+import { lambdaContext } from './context.js'
 
 /** Asks for an invocation. */
 export interface Order {
@@ -44,13 +53,15 @@ else process.on('message', (order: Order) => void run(order))
 
 function tell(message: Outcome | Sighting): void {
   if (parentPort) parentPort.postMessage(message)
-  else process.send!(message)
+  else process.send?.(message)
 }
 
 async function run(order: Order): Promise<void> {
   const before = process.memoryUsage.rss()
   let peak = before
-  const sample = (): void => void (peak = Math.max(peak, process.memoryUsage.rss()))
+  const sample = (): void => {
+    peak = Math.max(peak, process.memoryUsage.rss())
+  }
   const sampling = setInterval(sample, SAMPLING_INTERVAL)
   const ending = await end(order)
   clearInterval(sampling)
@@ -63,7 +74,13 @@ async function end(order: Order): Promise<Omit<Outcome, 'rss'>> {
   const fetch = transport === 'httpsFetch' ? httpsFetch : globalThis.fetch
   try {
     if (options) invoke = withCache(give, { ...options, fetch: watched ? watching(fetch) : fetch })
-    return { values: await invoke(order, lambdaContext()) }
+    const deadline = Date.now() + TIMEOUT
+    return {
+      values: await invoke(
+        order,
+        lambdaContext(() => deadline - Date.now()),
+      ),
+    }
   } catch (error) {
     const { name, code, message } = error as LambdaCacheError
     return { error: { name, code, message } }
@@ -71,10 +88,14 @@ async function end(order: Order): Promise<Omit<Outcome, 'rss'>> {
 }
 
 /** The handler. */
-async function give({ values = [], files = [] }: Order, context: LambdaContext): Promise<Record<string, string>> {
+async function give(
+  { values = [], files = [] }: Order,
+  context: LambdaContext,
+): Promise<Record<string, string>> {
   const given: Record<string, string> = {}
   for (const name of values) given[name] = Reflect.get(context, name) as string
-  for (const name of files) given[name] = await readFile(Reflect.get(context, name) as string, 'latin1')
+  for (const name of files)
+    given[name] = await readFile(Reflect.get(context, name) as string, 'latin1')
   return given
 }
 
@@ -82,7 +103,12 @@ function watching(fetch: Fetch): Fetch {
   return async (url, init) => {
     const response = await fetch(url, init)
     tell({ seen: 'headers' })
-    return { status: response.status, headers: response.headers, body: response.body && watchedBody(response.body), text: () => response.text() }
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: response.body && watchedBody(response.body),
+      text: () => response.text(),
+    }
   }
 }
 
@@ -93,23 +119,5 @@ async function* watchedBody(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uin
     // Whoever asks for more has dealt with the first piece.
     if (!seen) tell({ seen: 'body' })
     seen = true
-  }
-}
-
-function lambdaContext(): LambdaContext {
-  const deadline = Date.now() + TIMEOUT
-  return {
-    callbackWaitsForEmptyEventLoop: true,
-    functionName: 'function',
-    functionVersion: '$LATEST',
-    invokedFunctionArn: 'arn:aws:lambda:us-east-1:123456789012:function:function',
-    memoryLimitInMB: '128',
-    awsRequestId: 'request',
-    logGroupName: 'group',
-    logStreamName: 'stream',
-    getRemainingTimeInMillis: () => deadline - Date.now(),
-    done() {},
-    fail() {},
-    succeed() {},
   }
 }

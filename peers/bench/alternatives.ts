@@ -31,11 +31,20 @@ export const hasHttpsFetch = /^export (async )?(function|const) httpsFetch\b/m.t
 export const alternatives: readonly Alternative[] = [
   { name: HTTPS_FLOOR, entry: { file: 'alternatives/floor-https.ts' }, over: 'https' },
   { name: FETCH_FLOOR, entry: { file: 'alternatives/floor-fetch.ts' }, over: 'fetch' },
-  ...whereThereIsHttpsFetch({ name: WITH_HTTPS_FETCH, entry: withHttpsFetch('alternatives'), over: 'https' }),
-  { name: DEFAULT, entry: { file: 'alternatives/lambda-cache.ts' }, over: 'fetch' },
+  ...whereThereIsHttpsFetch({
+    name: WITH_HTTPS_FETCH,
+    entry: withHttpsFetch('alternatives'),
+    over: 'https',
+  }),
+  { name: DEFAULT, entry: { file: 'alternatives/over-fetch.ts' }, over: 'fetch' },
   { name: 'aws-lite', entry: { file: 'alternatives/aws-lite.ts' }, over: 'https' },
   { name: 'aws4fetch', entry: { file: 'alternatives/aws4fetch.ts' }, over: 'fetch' },
-  { name: `${SDK}, CommonJS`, entry: { file: 'alternatives/sdk.ts' }, format: 'cjs', over: 'https' },
+  {
+    name: `${SDK}, CommonJS`,
+    entry: { file: 'alternatives/sdk.ts' },
+    format: 'cjs',
+    over: 'https',
+  },
   { name: SDK, entry: { file: 'alternatives/sdk.ts' }, over: 'https' },
   { name: 'middy', entry: { file: 'alternatives/middy.ts' }, over: 'https' },
   { name: 'Powertools', entry: { file: 'alternatives/powertools.ts' }, over: 'https' },
@@ -50,8 +59,12 @@ export const caches: readonly Alternative[] = [
 export const downloads: readonly Alternative[] = [
   { name: SDK, entry: { file: 'downloads/sdk.ts' }, over: 'https' },
   { name: FETCH_FLOOR, entry: { file: 'downloads/floor-fetch.ts' }, over: 'fetch' },
-  { name: DEFAULT, entry: { file: 'downloads/lambda-cache.ts' }, over: 'fetch' },
-  ...whereThereIsHttpsFetch({ name: WITH_HTTPS_FETCH, entry: withHttpsFetch('downloads'), over: 'https' }),
+  { name: DEFAULT, entry: { file: 'downloads/over-fetch.ts' }, over: 'fetch' },
+  ...whereThereIsHttpsFetch({
+    name: WITH_HTTPS_FETCH,
+    entry: withHttpsFetch('downloads'),
+    over: 'https',
+  }),
 ]
 
 /** lambda-cache with a number of values, of which the handler takes one. */
@@ -60,7 +73,11 @@ export function withValues(count: number): Alternative {
     import { withCache } from '../../lambda-cache.js'
     const ssm = Array.from({ length: ${count} }, (_, index) => '/prod/app/value_' + index)
     export const handler = withCache(async (event, context) => context.value_0, { ssm, maxAge: 3600 })`
-  return { name: count === 1 ? '1 value' : `${count} values`, entry: { file: `values-${count}.ts`, contents }, over: 'fetch' }
+  return {
+    name: count === 1 ? '1 value' : `${count} values`,
+    entry: { file: `values-${count}.ts`, contents },
+    over: 'fetch',
+  }
 }
 
 function whereThereIsHttpsFetch(alternative: Alternative): Alternative[] {
@@ -70,7 +87,7 @@ function whereThereIsHttpsFetch(alternative: Alternative): Alternative[] {
 function withHttpsFetch(folder: string): Entry {
   const contents = `
     import { httpsFetch } from '../../lambda-cache.js'
-    import { makeHandler } from './${folder}/lambda-cache-handler.js'
+    import { makeHandler } from './${folder}/make-handler.js'
     export const handler = makeHandler(httpsFetch)`
   return { file: `${folder}/lambda-cache-https.ts`, contents }
 }

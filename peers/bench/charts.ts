@@ -1,5 +1,7 @@
 /** Charts as SVG, for pages with a light background and for pages with a dark one: transparent, in colours of middling brightness. */
+
 import * as echarts from 'echarts'
+import { present } from '../present.js'
 
 export interface BarChart {
   readonly title: string
@@ -22,7 +24,10 @@ export interface LineChart {
   readonly subtitle: string
   readonly x: string
   readonly y: string
-  readonly series: readonly { readonly name: string; readonly points: readonly (readonly [x: number, y: number])[] }[]
+  readonly series: readonly {
+    readonly name: string
+    readonly points: readonly (readonly [x: number, y: number])[]
+  }[]
 }
 
 /** The same distance in brightness from white and from GitHub's dark background, 4.2 : 1 at least. */
@@ -36,12 +41,26 @@ const BAR = 34
 /** Pixels that a character takes at most, in the widest of the fonts it may come to: nothing here can measure them. */
 const CHARACTER = 7.4
 
-export function barChart({ title, subtitle, unit, names, series, highlighted = [], digits = 0, logarithmic = false }: BarChart): string {
-  const totals = names.map((_, index) => series.reduce((sum, { values }) => sum + values[index]!, 0))
+export function barChart({
+  title,
+  subtitle,
+  unit,
+  names,
+  series,
+  highlighted = [],
+  digits = 0,
+  logarithmic = false,
+}: BarChart): string {
+  const totals = names.map((_, index) =>
+    series.reduce((sum, { values }) => sum + present(values[index]), 0),
+  )
   const last = series.length - 1
   const legend = series.length > 1
   const left = 20 + CHARACTER * Math.max(...names.map(({ length }) => length))
-  const labels = names.map((value) => ({ value, textStyle: { fontWeight: highlighted.includes(value) ? 'bold' : 'normal' } }))
+  const labels = names.map((value) => ({
+    value,
+    textStyle: { fontWeight: highlighted.includes(value) ? 'bold' : 'normal' },
+  }))
   return draw(names.length * BAR + 110, {
     ...heading(title, subtitle),
     ...(legend && { legend: { bottom: 0, textStyle: FONT } }),
@@ -51,26 +70,43 @@ export function barChart({ title, subtitle, unit, names, series, highlighted = [
       axisLabel: { ...FONT, fontSize: 11 },
       splitLine: { lineStyle: { color: GRID } },
     },
-    yAxis: { type: 'category', inverse: true, data: labels, axisLabel: FONT, axisTick: { show: false }, axisLine: { lineStyle: { color: GRID } } },
+    yAxis: {
+      type: 'category',
+      inverse: true,
+      data: labels,
+      axisLabel: FONT,
+      axisTick: { show: false },
+      axisLine: { lineStyle: { color: GRID } },
+    },
     series: series.map(({ name, values }, index) => ({
       type: 'bar',
       name,
       stack: 'one',
       barWidth: '62%',
-      color: COLORS[index % COLORS.length]!,
-      data: values.map((value, bar) => ({ value, ...(!legend && highlighted.includes(names[bar]!) && { itemStyle: { color: HIGHLIGHT } }) })),
+      color: present(COLORS[index % COLORS.length]),
+      data: values.map((value, bar) => ({
+        value,
+        ...(!legend &&
+          highlighted.includes(present(names[bar])) && { itemStyle: { color: HIGHLIGHT } }),
+      })),
       label: {
         show: index === last,
         position: 'right',
         ...FONT,
-        formatter: ({ dataIndex }: { dataIndex: number }) => `${format(totals[dataIndex]!, digits)} ${unit}`,
+        formatter: ({ dataIndex }: { dataIndex: number }) =>
+          `${format(present(totals[dataIndex]), digits)} ${unit}`,
       },
     })),
   })
 }
 
 export function lineChart({ title, subtitle, x, y, series }: LineChart): string {
-  const axis = { nameTextStyle: FONT, axisLabel: FONT, splitLine: { lineStyle: { color: GRID } }, axisLine: { lineStyle: { color: GRID } } }
+  const axis = {
+    nameTextStyle: FONT,
+    axisLabel: FONT,
+    splitLine: { lineStyle: { color: GRID } },
+    axisLine: { lineStyle: { color: GRID } },
+  }
   return draw(420, {
     ...heading(title, subtitle),
     legend: { bottom: 0, textStyle: FONT },
@@ -82,7 +118,7 @@ export function lineChart({ title, subtitle, x, y, series }: LineChart): string 
       name,
       showSymbol: false,
       lineStyle: { width: 2 },
-      color: COLORS[index % COLORS.length]!,
+      color: present(COLORS[index % COLORS.length]),
       data: points.map(([at, value]) => [at, value]),
     })),
   })
@@ -90,11 +126,23 @@ export function lineChart({ title, subtitle, x, y, series }: LineChart): string 
 
 /** With commas between the thousands. */
 export function format(figure: number, digits = 0): string {
-  return figure.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits })
+  return figure.toLocaleString('en-US', {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  })
 }
 
 function heading(text: string, subtext: string): echarts.EChartsCoreOption {
-  return { title: { text, subtext, left: 8, top: 4, textStyle: { ...FONT, fontSize: 16 }, subtextStyle: { ...FONT, fontSize: 12 } } }
+  return {
+    title: {
+      text,
+      subtext,
+      left: 8,
+      top: 4,
+      textStyle: { ...FONT, fontSize: 16 },
+      subtextStyle: { ...FONT, fontSize: 12 },
+    },
+  }
 }
 
 function draw(height: number, option: echarts.EChartsCoreOption): string {

@@ -35,14 +35,20 @@ try {
   const asItIs = await writeBundle(folder, { entry: { file: 'probes/crowd.ts' } })
   const versions: [string, string][] = [['20 at a time', asItIs]]
   if (!flags.short) versions.push(['all at once', withoutLine(asItIs)])
-  console.log(`${OBJECTS} objects of 1 kB over TLS on Node.js ${NODE}, to files; the share of a core is kept ${meansOfSharing()}.\n`)
-  console.log('| requests | limit | transport | read | seconds | failed |\n| --- | --- | --- | ---: | ---: | --- |')
+  console.log(
+    `${OBJECTS} objects of 1 kB over TLS on Node.js ${NODE}, to files; the share of a core is kept ${meansOfSharing()}.\n`,
+  )
+  console.log(
+    '| requests | limit | transport | read | seconds | failed |\n| --- | --- | --- | ---: | ---: | --- |',
+  )
   for (const [requests, bundle] of versions) {
     for (const [what, limits] of LIMITS) {
       for (const transport of ['fetch', 'httpsFetch']) {
         const { read, seconds, failures } = await readCrowd(bundle, limits, transport)
         const failed = Object.entries(failures).map(([code, count]) => `${count} ${code}`)
-        console.log(`| ${requests} | ${what} | ${transport} | ${read} | ${seconds.toFixed(1)} | ${failed.join(', ')} |`)
+        console.log(
+          `| ${requests} | ${what} | ${transport} | ${read} | ${seconds.toFixed(1)} | ${failed.join(', ')} |`,
+        )
       }
     }
   }
@@ -56,7 +62,13 @@ async function readCrowd(bundle: string, limits: Limits, transport: string): Pro
   mkdirSync(files)
   try {
     const command = [nodeProgram(NODE), bundle, String(OBJECTS), transport, files]
-    return JSON.parse(await runWithLimits(limits, command, environment(server.url, server.certificate, makeHome(bench)))) as Crowd
+    return JSON.parse(
+      await runWithLimits(
+        limits,
+        command,
+        environment(server.url, server.certificate, makeHome(bench)),
+      ),
+    ) as Crowd
   } finally {
     rmSync(files, { recursive: true })
   }

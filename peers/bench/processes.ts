@@ -26,13 +26,20 @@ export interface Server {
 }
 
 /** An AWS that answers after so many milliseconds. */
-export async function startServer({ folder }: Bench, { delay, tls }: { delay: number; tls: boolean }): Promise<Server> {
+export async function startServer(
+  { folder }: Bench,
+  { delay, tls }: { delay: number; tls: boolean },
+): Promise<Server> {
   const { key, certificate } = tls ? await makeCertificate(folder) : {}
   const bundle = await writeBundle(folder, { entry: { file: 'probes/server.ts' } })
   const args = [bundle, String(delay), ...(key && certificate ? [key, certificate] : [])]
   const server = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] })
   const [port] = (await once(createInterface(server.stdout), 'line')) as [string]
-  return { url: `${tls ? 'https' : 'http'}://localhost:${port}`, certificate, close: () => server.stdin.end() }
+  return {
+    url: `${tls ? 'https' : 'http'}://localhost:${port}`,
+    certificate,
+    close: () => server.stdin.end(),
+  }
 }
 
 /** Runs a probe, and gives what it prints. */
@@ -61,7 +68,11 @@ export function makeHome({ folder }: Bench): string {
 }
 
 /** Like Lambda's, and one for all: nothing of this process's own gets into it. */
-export function environment(url: string, certificate: string | undefined, home: string): NodeJS.ProcessEnv {
+export function environment(
+  url: string,
+  certificate: string | undefined,
+  home: string,
+): NodeJS.ProcessEnv {
   return {
     HOME: home,
     AWS_ENDPOINT_URL: url,
@@ -78,7 +89,17 @@ async function makeCertificate(folder: string): Promise<{ key: string; certifica
   const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
   const names = 'subjectAltName=DNS:localhost,DNS:*.localhost,IP:127.0.0.1'
   await run('openssl', [
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
+    ...[
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-days',
+      '2',
+    ],
     ...['-subj', '/CN=localhost', '-addext', names, '-keyout', key, '-out', certificate],
   ])
   return { key, certificate }

@@ -8,9 +8,18 @@ export interface Results {
   readonly versions: Readonly<Record<string, string>>
   readonly library: LibrarySize
   readonly sizes: readonly HandlerSize[]
-  readonly coldStart: { readonly rounds: number; readonly delay: number; readonly nodes: readonly ColdStarts[] }
+  readonly coldStart: {
+    readonly rounds: number
+    readonly delay: number
+    readonly nodes: readonly ColdStarts[]
+  }
   readonly warm: Warm
-  readonly largeObject: { readonly node: string; readonly rounds: number; readonly megabytes: number; readonly rows: readonly DownloadRow[] }
+  readonly largeObject: {
+    readonly node: string
+    readonly rounds: number
+    readonly megabytes: number
+    readonly rows: readonly DownloadRow[]
+  }
 }
 
 export interface Machine {
@@ -69,7 +78,11 @@ export interface ColdStarts {
   readonly node: string
   readonly rows: readonly ColdStartRow[]
   /** Milliseconds to import lambda-cache alone, to import an empty module, and the difference, as medians. */
-  readonly moduleLoad: { readonly library: number; readonly empty: number; readonly difference: number }
+  readonly moduleLoad: {
+    readonly library: number
+    readonly empty: number
+    readonly difference: number
+  }
 }
 
 export interface Warm {

@@ -5,13 +5,14 @@
  *     npm run bench -- --short         a few rounds: prints, and writes nothing
  *     npm run bench -- --report        writes RESULTS.md and the charts anew from results.json
  */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { arch, cpus, loadavg, tmpdir, totalmem, type } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { present } from '../present.js'
 import { hasHttpsFetch } from './alternatives.js'
 import { measureColdStarts } from './cold-start.js'
-import { fleetCharts, type FleetRun } from './fleet-charts.js'
 import { measureLargeObject } from './large-object.js'
 import type { Bench } from './processes.js'
 import { charts, report } from './report.js'
@@ -22,7 +23,12 @@ import { measureWarm } from './warm.js'
 const peers = new URL('../', import.meta.url)
 const resultsFile = new URL('bench/results.json', peers)
 
-const { values: flags } = parseArgs({ options: { short: { type: 'boolean', default: false }, report: { type: 'boolean', default: false } } })
+const { values: flags } = parseArgs({
+  options: {
+    short: { type: 'boolean', default: false },
+    report: { type: 'boolean', default: false },
+  },
+})
 
 if (flags.report) {
   write(JSON.parse(readFileSync(resultsFile, 'utf8')) as Results)
@@ -40,21 +46,31 @@ async function measure(short: boolean): Promise<Results> {
   const [before] = loadavg() as [number]
   if (!hasHttpsFetch) console.error('lambda-cache.ts has no httpsFetch: its rows are left out')
   try {
-    const library = await step('size', measureLibrary)
+    const library = await step('size', async () => measureLibrary())
     const sizes = await measureSizes()
     const coldStart = await step('cold start', () => measureColdStarts(bench))
     const warm = await step('warm invocation', () => measureWarm(bench))
     const largeObject = await step('large object', () => measureLargeObject(bench))
     const [after] = loadavg() as [number]
     const machine = {
-      cpu: cpus()[0]!.model,
+      cpu: present(cpus()[0]).model,
       cores: cpus().length,
       memory: Math.round(totalmem() / 2 ** 30),
       system: `${type()} ${arch()}`,
       load: { before, after },
     }
     const command = `npm run bench${short ? ' -- --short' : ''}`
-    return { date: new Date().toISOString().slice(0, 10), command, machine, versions: versions(), library, sizes, coldStart, warm, largeObject }
+    return {
+      date: new Date().toISOString().slice(0, 10),
+      command,
+      machine,
+      versions: versions(),
+      library,
+      sizes,
+      coldStart,
+      warm,
+      largeObject,
+    }
   } finally {
     rmSync(bench.folder, { recursive: true })
   }
@@ -69,9 +85,18 @@ async function step<T>(name: string, work: () => Promise<T>): Promise<T> {
 
 /** Those that are installed of what package.json asks for, as far as it is measured or measures. */
 function versions(): Record<string, string> {
-  const { devDependencies } = readPackage('package.json') as { devDependencies: Record<string, string> }
-  const used = Object.keys(devDependencies).filter((name) => /^@aws|^@middy|^aws4fetch$|^esbuild$|^node2[24]$/.test(name))
-  return Object.fromEntries(used.map((name) => [name, (readPackage(`node_modules/${name}/package.json`) as { version: string }).version]))
+  const { devDependencies } = readPackage('package.json') as {
+    devDependencies: Record<string, string>
+  }
+  const used = Object.keys(devDependencies).filter((name) =>
+    /^@aws|^@middy|^aws4fetch$|^esbuild$|^node2[24]$/.test(name),
+  )
+  return Object.fromEntries(
+    used.map((name) => [
+      name,
+      (readPackage(`node_modules/${name}/package.json`) as { version: string }).version,
+    ]),
+  )
 }
 
 function readPackage(file: string): unknown {
@@ -81,12 +106,7 @@ function readPackage(file: string): unknown {
 function write(results: Results): void {
   const folder = new URL('charts/', peers)
   mkdirSync(folder, { recursive: true })
-  for (const [file, svg] of Object.entries({ ...charts(results), ...fleetCharts(readFleetRuns()) })) writeFileSync(new URL(file, folder), `${svg}\n`)
+  for (const [file, svg] of Object.entries(charts(results)))
+    writeFileSync(new URL(file, folder), `${svg}\n`)
   writeFileSync(new URL('RESULTS.md', peers), report(results))
-}
-
-/** Of the fleet simulation, if there are results of it. */
-function readFleetRuns(): FleetRun[] {
-  const file = new URL('fleet/results.json', peers)
-  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { runs: FleetRun[] }).runs : []
 }

@@ -16,10 +16,17 @@ export interface Limits {
 }
 
 /** Runs a program and gives what it prints. With a share it runs in a cgroup where one can be made, else it is stopped and continued in turn. */
-export async function runWithLimits({ share, openFiles }: Limits, command: readonly string[], env: NodeJS.ProcessEnv): Promise<string> {
+export async function runWithLimits(
+  { share, openFiles }: Limits,
+  command: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Promise<string> {
   const group = share === undefined ? undefined : makeGroup(share)
   const enter = `${group ? `echo $$ > ${group}/cgroup.procs && ` : ''}${openFiles ? `ulimit -n ${openFiles} && ` : ''}exec "$@"`
-  const child = spawn('sh', ['-c', enter, 'sh', ...command], { env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn('sh', ['-c', enter, 'sh', ...command], {
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   try {
     if (share !== undefined && !group) void takeTurns(child, share)
     const [printed, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')])

@@ -16,7 +16,10 @@ export interface Report {
 
 const [name = '', transport = ''] = process.argv.slice(2)
 
-const { compose, emits } = (await import(`./wrappers/${name}.js`)) as { compose: Compose; emits?: RegExp }
+const { compose, emits } = (await import(`./wrappers/${name}.js`)) as {
+  compose: Compose
+  emits?: RegExp
+}
 const library = await import('../../lambda-cache.js')
 const { takeSeen } = await import('./wrapper.js')
 
@@ -24,10 +27,12 @@ const wrapper = await compose(library, transport === 'httpsFetch' ? library.http
 const seen: Partial<Record<Mode, readonly string[]>> = {}
 const outcomes: Partial<Record<Mode, string>> = {}
 for (const mode of ['works', 'throws', 'denied'] as const) {
-  process.env['MODE'] = mode
+  process.env.MODE = mode
   await ask(mode)
   library.clearCache()
-  outcomes[mode] = await wrapper.invoke(makeContext(mode)).then((answer) => `answered ${JSON.stringify(answer)}`, String)
+  outcomes[mode] = await wrapper
+    .invoke(makeContext(mode))
+    .then((answer) => `answered ${JSON.stringify(answer)}`, String)
   seen[mode] = takeSeen()
 }
 const emitted = (await wrapper.emitted?.()) ?? ''

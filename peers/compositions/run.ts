@@ -26,13 +26,23 @@ const VALUES = ['marker-parameter', 'marker-secret', 'marker-object']
 const words = process.argv.slice(2)
 const wrappers = readdirSync(new URL('wrappers', here)).map((file) => file.replace('.ts', ''))
 const rows: Row[] = [
-  ...wrappers.flatMap((name) => ['fetch', 'httpsFetch'].map((transport): Row => ({ what: `${name}, over ${transport}`, run: () => checkWrapper(name, transport) }))),
+  ...wrappers.flatMap((name) =>
+    ['fetch', 'httpsFetch'].map(
+      (transport): Row => ({
+        what: `${name}, over ${transport}`,
+        run: () => checkWrapper(name, transport),
+      }),
+    ),
+  ),
   ...projects,
 ].filter(({ what }) => words.length === 0 || words.some((word) => what.includes(word)))
 
 const outcomes: { what: string; outcome: string }[] = []
 for (const { what, run } of rows) {
-  const problem = await run().then(() => undefined, (error: Error) => error)
+  const problem = await run().then(
+    () => undefined,
+    (error: Error) => error,
+  )
   const outcome = problem ? `FAILS: ${problem.message.split('\n')[0]}` : 'works'
   outcomes.push({ what, outcome })
   console.log(`${what}: ${outcome}`)
@@ -52,12 +62,16 @@ async function checkWrapper(name: string, transport: string): Promise<void> {
     expect('the values', seen.works, VALUES)
     expect('the values of the invocation that fails', seen.throws, VALUES)
     expect('no values where they are denied', seen.denied, [])
-    if (!/done|batchItemFailures":\[\]/.test(outcomes.works)) throw new Error(`the invocation came to ${outcomes.works}`)
+    if (!/done|batchItemFailures":\[\]/.test(outcomes.works))
+      throw new Error(`the invocation came to ${outcomes.works}`)
     if (!new RegExp(emits).test(emitted)) throw new Error(`nothing like ${emits} in what it emits`)
     const { AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ACCESS_KEY_ID } = aws.env
-    const shown = [...VALUES, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ACCESS_KEY_ID].filter((marker) => emitted.includes(marker as string))
+    const shown = [...VALUES, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ACCESS_KEY_ID].filter(
+      (marker) => emitted.includes(marker as string),
+    )
     if (shown.length > 0) throw new Error(`${shown.join()} in what it emits`)
-    if (aws.requests.some(({ headers }) => !headers['authorization']?.startsWith('AWS4-HMAC-SHA256'))) throw new Error('a request without a signature')
+    if (aws.requests.some(({ headers }) => !headers.authorization?.startsWith('AWS4-HMAC-SHA256')))
+      throw new Error('a request without a signature')
   } finally {
     await aws.close()
   }
@@ -65,10 +79,16 @@ async function checkWrapper(name: string, transport: string): Promise<void> {
 
 /** In a process of its own, whose output is taken for something that the tool emits. */
 async function invokeWrapper(name: string, transport: string, aws: LocalAws): Promise<Report> {
-  const env = { PATH: process.env['PATH'], HOME: '/nonexistent', ...aws.env }
-  const child = fork(fileURLToPath(new URL('harness.ts', here)), [name, transport], { env, silent: true, execArgv: ['--import', 'tsx'], timeout: TIMEOUT })
+  const env = { PATH: process.env.PATH, HOME: '/nonexistent', ...aws.env }
+  const child = fork(fileURLToPath(new URL('harness.ts', here)), [name, transport], {
+    env,
+    silent: true,
+    execArgv: ['--import', 'tsx'],
+    timeout: TIMEOUT,
+  })
   let printed = ''
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (printed += chunk))
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on('data', (chunk: Buffer) => (printed += chunk))
   const report = new Promise<Omit<Report, 'printed'>>((resolve) => {
     child.on('message', (message: string | Report) => {
       if (typeof message !== 'string') return resolve(message)
@@ -76,13 +96,16 @@ async function invokeWrapper(name: string, transport: string, aws: LocalAws): Pr
       child.send('ready')
     })
   })
-  const ended = once(child, 'close').then(([code, signal]) => Promise.reject(new Error(`ended with ${code ?? signal}\n${printed.slice(-3000)}`)))
+  const ended = once(child, 'close').then(([code, signal]) =>
+    Promise.reject(new Error(`ended with ${code ?? signal}\n${printed.slice(-3000)}`)),
+  )
   const { emitted, ...rest } = await Promise.race([report, ended])
   await ended.catch(() => {})
-  if (process.env['VERBOSE']) console.log(printed, emitted, rest)
+  if (process.env.VERBOSE) console.log(printed, emitted, rest)
   return { ...rest, emitted: `${printed}\n${emitted}` }
 }
 
 function expect(what: string, actual: unknown, expected: unknown): void {
-  if (!isDeepStrictEqual(actual, expected)) throw new Error(`${what}: expected ${JSON.stringify(expected)}, got ${JSON.stringify(actual)}`)
+  if (!isDeepStrictEqual(actual, expected))
+    throw new Error(`${what}: expected ${JSON.stringify(expected)}, got ${JSON.stringify(actual)}`)
 }

@@ -5,7 +5,10 @@ import AWSXRay, { type Segment } from 'aws-xray-sdk-core'
 export const segments: string[] = []
 
 /** Invokes within a segment, as the runtime does, and has an error noted. */
-export function inSegment<T>(invoke: () => Promise<T>, note: (error: Error, segment: Segment) => void): Promise<T> {
+export function inSegment<T>(
+  invoke: () => Promise<T>,
+  note: (error: Error, segment: Segment) => void,
+): Promise<T> {
   const segment = new AWSXRay.Segment('function')
   return AWSXRay.getNamespace().runAndReturn(async () => {
     AWSXRay.setSegment(segment)

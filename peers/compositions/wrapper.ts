@@ -12,14 +12,22 @@ export interface Wrapper {
 }
 
 /** Makes the composition. The tool is loaded and set up before the library is. */
-export type Compose = (library: typeof import('../../lambda-cache.js'), fetch: Fetch | undefined) => Promise<Wrapper> | Wrapper
+export type Compose = (
+  library: typeof import('../../lambda-cache.js'),
+  fetch: Fetch | undefined,
+) => Promise<Wrapper> | Wrapper
 
 /** What goes wrong in an invocation, if anything. */
 export type Mode = 'works' | 'throws' | 'denied'
 
 /** One value of each kind. */
 export function optionsWith(fetch: Fetch | undefined) {
-  return { ssm: ['/app/parameter'], secrets: ['/app/secret'], s3: ['s3://bucket/object'], fetch } as const satisfies Options
+  return {
+    ssm: ['/app/parameter'],
+    secrets: ['/app/secret'],
+    s3: ['s3://bucket/object'],
+    fetch,
+  } as const satisfies Options
 }
 
 export type Values = Cached<ReturnType<typeof optionsWith>>
@@ -29,7 +37,7 @@ const seen: string[] = []
 /** What a handler does with its values: keeps them for the harness, and fails where that is asked for. */
 export async function use({ parameter, secret, object }: Values): Promise<string> {
   seen.push(parameter, secret, await readFile(object, 'utf8'))
-  if (process.env['MODE'] === 'throws') throw new Error('the handler failed')
+  if (process.env.MODE === 'throws') throw new Error('the handler failed')
   return 'done'
 }
 

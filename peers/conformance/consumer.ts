@@ -1,9 +1,19 @@
 /** What a user writes around lambda-cache.ts. matrix.ts compiles it with every compiler, and nothing runs it. */
 import { handler } from '../../examples/handler.js'
-import { getObject, getParameter, getParametersByPath, getSecret, json, LambdaCacheError, withCache, withCacheStream } from '../../lambda-cache.js'
 import type { Cached, CachedHandler, LambdaContext, Options } from '../../lambda-cache.js'
+import {
+  getObject,
+  getParameter,
+  getParametersByPath,
+  getSecret,
+  json,
+  LambdaCacheError,
+  withCache,
+  withCacheStream,
+} from '../../lambda-cache.js'
 
-type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+type Equal<A, B> =
+  (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 
 /** Compiles where `T` is true. */
 function is<T extends true>(..._: T[]): void {}
@@ -47,15 +57,20 @@ export const inferred = withCache(
     s3: ['s3://bucket/path/to/object.json'],
     custom: [{ as: 'answer', load: async () => 42 }],
     maxAge: 30,
-    refreshOn: (error: unknown) => error instanceof LambdaCacheError && error.code === 'ExpiredToken',
+    refreshOn: (error: unknown) =>
+      error instanceof LambdaCacheError && error.code === 'ExpiredToken',
   },
 )
 is<Equal<typeof inferred, CachedHandler<{ name: string }, Promise<number>, LambdaContext>>>()
 
-const options = { ssm: ['/prod/app/var'], secrets: [{ id: 'a', as: 'login', parse: json<Flags> }] } as const satisfies Options
+const options = {
+  ssm: ['/prod/app/var'],
+  secrets: [{ id: 'a', as: 'login', parse: json<Flags> }],
+} as const satisfies Options
 
 export const named = withCache(
-  async (event: { name: string }, context: LambdaContext & Cached<typeof options>) => `${event.name} ${context.var} ${context.login.dark}`,
+  async (event: { name: string }, context: LambdaContext & Cached<typeof options>) =>
+    `${event.name} ${context.var} ${context.login.dark}`,
   options,
 )
 

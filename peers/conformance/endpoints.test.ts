@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import { GetObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { GetSecretValueCommand, SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { GetParametersCommand, SSMClient } from '@aws-sdk/client-ssm'
-import { getObject, getParameter, getSecret, type Fetch } from '../../lambda-cache.js'
+import { type Fetch, getObject, getParameter, getSecret } from '../../lambda-cache.js'
 import { failureOf, innerModule, refusalOf, SDK_OPTIONS, useEnvironment } from './kit.js'
 
 interface PartitionsModule {
@@ -34,21 +34,38 @@ interface RequestOfSdk {
   readonly path: string
 }
 
-const SERVICES = ['ssm', 'secretsmanager', 's3 with the bucket a-bucket', 's3 with the bucket a.bucket'] as const
+const SERVICES = [
+  'ssm',
+  'secretsmanager',
+  's3 with the bucket a-bucket',
+  's3 with the bucket a.bucket',
+] as const
 type Service = (typeof SERVICES)[number]
 
-const VARIANTS: readonly Variant[] = [false, true].flatMap((fips) => [false, true].map((dualStack) => ({ fips, dualStack })))
+const VARIANTS: readonly Variant[] = [false, true].flatMap((fips) =>
+  [false, true].map((dualStack) => ({ fips, dualStack })),
+)
 
 /** As they are now. A new partition has to be looked at: it may have a DNS suffix that the library does not know. */
-const PARTITIONS = ['aws', 'aws-cn', 'aws-eusc', 'aws-iso', 'aws-iso-b', 'aws-iso-e', 'aws-iso-f', 'aws-us-gov']
+const PARTITIONS = [
+  'aws',
+  'aws-cn',
+  'aws-eusc',
+  'aws-iso',
+  'aws-iso-b',
+  'aws-iso-e',
+  'aws-iso-f',
+  'aws-us-gov',
+]
 
 const { partitionsInfo } = await innerModule<PartitionsModule>(
   '@aws-sdk/client-ssm',
   '@aws-sdk/core',
   'dist-es/submodules/client/util-endpoints/lib/aws/partitions.js',
 )
-const places: readonly Place[] = partitionsInfo.partitions.flatMap(({ regions, outputs: { dnsSuffix } }) =>
-  Object.keys(regions).map((region) => ({ region, dnsSuffix })),
+const places: readonly Place[] = partitionsInfo.partitions.flatMap(
+  ({ regions, outputs: { dnsSuffix } }) =>
+    Object.keys(regions).map((region) => ({ region, dnsSuffix })),
 )
 
 useEnvironment(() => ({}))
@@ -75,9 +92,16 @@ describe('with a configured endpoint', () => {
     { AWS_ENDPOINT_URL: 'https://example.com:443' },
     { AWS_ENDPOINT_URL: 'http://[::1]:4566' },
     { AWS_ENDPOINT_URL: 'https://example.com', AWS_ENDPOINT_URL_SSM: 'https://ssm.example.com' },
-    { AWS_ENDPOINT_URL: 'https://example.com', AWS_ENDPOINT_URL_SECRETS_MANAGER: 'https://secrets.example.com/x' },
+    {
+      AWS_ENDPOINT_URL: 'https://example.com',
+      AWS_ENDPOINT_URL_SECRETS_MANAGER: 'https://secrets.example.com/x',
+    },
     { AWS_ENDPOINT_URL_S3: 'https://s3.example.com:8443' },
-    { AWS_ENDPOINT_URL: 'https://example.com', AWS_ENDPOINT_URL_S3: 'https://s3.example.com', AWS_IGNORE_CONFIGURED_ENDPOINT_URLS: 'true' },
+    {
+      AWS_ENDPOINT_URL: 'https://example.com',
+      AWS_ENDPOINT_URL_S3: 'https://s3.example.com',
+      AWS_IGNORE_CONFIGURED_ENDPOINT_URLS: 'true',
+    },
     { AWS_ENDPOINT_URL: 'https://example.com', AWS_IGNORE_CONFIGURED_ENDPOINT_URLS: 'false' },
   ]
   for (const variables of configured) {
@@ -91,18 +115,23 @@ describe('with a configured endpoint', () => {
   for (const variant of VARIANTS.filter(({ fips, dualStack }) => fips || dualStack)) {
     test(`declines where the SDK declines: ${describeVariant('ssm', variant)}`, async () => {
       setVariant(variant)
-      process.env['AWS_ENDPOINT_URL'] = 'https://example.com'
+      process.env.AWS_ENDPOINT_URL = 'https://example.com'
       await failureOf(urlOfSdk('ssm', 'eu-west-1'))
       assert.equal((await refusalOf(urlOfLibrary('ssm', 'eu-west-1'))).code, 'InvalidEndpoint')
     })
   }
 })
 
-async function comparePlace(service: Service, { region, dnsSuffix }: Place, { fips, dualStack }: Variant): Promise<void> {
+async function comparePlace(
+  service: Service,
+  { region, dnsSuffix }: Place,
+  { fips, dualStack }: Variant,
+): Promise<void> {
   // Such a name stands for what a whole partition has in common. No function runs there, and these services are regional.
   if (region.endsWith('-global')) return decline(service, region, 'InvalidOptions')
   // The SDK derives such an address by rule for partitions of which AWS's public pages do not say that it exists.
-  if ((fips || dualStack) && dnsSuffix !== 'amazonaws.com') return decline(service, region, 'InvalidEndpoint')
+  if ((fips || dualStack) && dnsSuffix !== 'amazonaws.com')
+    return decline(service, region, 'InvalidEndpoint')
   assert.equal(await urlOfLibrary(service, region), await urlOfSdk(service, region), region)
 }
 
@@ -116,7 +145,10 @@ function describeVariant(service: string, { fips, dualStack }: Variant): string 
 
 /** For both: the SDK reads the same variables. */
 function setVariant({ fips, dualStack }: Variant): void {
-  Object.assign(process.env, { AWS_USE_FIPS_ENDPOINT: String(fips), AWS_USE_DUALSTACK_ENDPOINT: String(dualStack) })
+  Object.assign(process.env, {
+    AWS_USE_FIPS_ENDPOINT: String(fips),
+    AWS_USE_DUALSTACK_ENDPOINT: String(dualStack),
+  })
 }
 
 /** Up to the query. */
@@ -152,13 +184,19 @@ async function urlOfSdk(service: Service, region: string): Promise<string> {
       : service === 'secretsmanager'
         ? new SecretsManagerClient(options).send(new GetSecretValueCommand({ SecretId: 'id' }))
         : // A server of one's own seldom has a name for each bucket: there the library uses path style, and so does the SDK when told.
-          new S3Client({ ...options, forcePathStyle: isConfigured() }).send(new GetObjectCommand({ Bucket: bucket, Key: 'key' })),
+          new S3Client({ ...options, forcePathStyle: isConfigured() }).send(
+            new GetObjectCommand({ Bucket: bucket, Key: 'key' }),
+          ),
   )
   if (seen === undefined) throw error
   return seen
 }
 
 function isConfigured(): boolean {
-  const { AWS_ENDPOINT_URL: common, AWS_ENDPOINT_URL_S3: own, AWS_IGNORE_CONFIGURED_ENDPOINT_URLS: ignored } = process.env
+  const {
+    AWS_ENDPOINT_URL: common,
+    AWS_ENDPOINT_URL_S3: own,
+    AWS_IGNORE_CONFIGURED_ENDPOINT_URLS: ignored,
+  } = process.env
   return ignored !== 'true' && (common ?? own) !== undefined
 }

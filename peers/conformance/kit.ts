@@ -1,11 +1,12 @@
 /** What the conformance tests share: an environment of their own, the SDK's clients and tables, random numbers that repeat themselves. */
+
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import type { SSMClientConfig } from '@aws-sdk/client-ssm'
-import { clearCache, httpsFetch, LambdaCacheError, type Fetch } from '../../lambda-cache.js'
+import { clearCache, type Fetch, httpsFetch, LambdaCacheError } from '../../lambda-cache.js'
 
 export const REGION = 'eu-west-1'
 
@@ -20,14 +21,19 @@ export const CREDENTIALS = {
 export const FETCHES: Readonly<Record<string, Fetch>> = { fetch, httpsFetch }
 
 /** Options of each client of the SDK: one attempt, and nothing from the files of whoever runs the tests. */
-export const SDK_OPTIONS = { region: REGION, credentials: CREDENTIALS, maxAttempts: 1 } satisfies SSMClientConfig & S3ClientConfig
+export const SDK_OPTIONS = {
+  region: REGION,
+  credentials: CREDENTIALS,
+  maxAttempts: 1,
+} satisfies SSMClientConfig & S3ClientConfig
 
 /** Every test begins with an empty cache, and with the AWS variables that are given and no others. */
 export function useEnvironment(variables: () => Readonly<Record<string, string>>): void {
   const before = { ...process.env }
   beforeEach(() => {
     clearCache()
-    for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name]
+    for (const name of Object.keys(process.env))
+      if (name.startsWith('AWS_')) delete process.env[name]
     Object.assign(process.env, {
       AWS_REGION: REGION,
       AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
@@ -62,7 +68,9 @@ export async function refusalOf(promise: Promise<unknown>): Promise<LambdaCacheE
  */
 export async function innerModule<T>(dependent: string, name: string, file: string): Promise<T> {
   const require = createRequire(createRequire(import.meta.url).resolve(dependent))
-  return (await import(pathToFileURL(join(dirname(require.resolve(`${name}/package.json`)), file)).href)) as T
+  return (await import(
+    pathToFileURL(join(dirname(require.resolve(`${name}/package.json`)), file)).href
+  )) as T
 }
 
 /** Numbers that are random, and the same for the same seed. */
@@ -87,7 +95,7 @@ export function randomness(seed: number): Randomness {
   return {
     integer,
     chance: (share) => integer(1000) < share * 1000,
-    pick: (choices) => choices[integer(choices.length)]!,
+    pick: <T>(choices: readonly T[]) => choices[integer(choices.length)] as T,
     several: (limit, make) => Array.from({ length: integer(limit + 1) }, make),
   }
 }

@@ -6,7 +6,7 @@ import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware'
 import middy from '@middy/core'
 import ssm from '@middy/ssm'
 import { startLocalAws } from '../../examples/local-aws.js'
-import { LambdaCacheError, withCache, type LambdaContext } from '../../lambda-cache.js'
+import { type LambdaCacheError, type LambdaContext, withCache } from '../../lambda-cache.js'
 import { CREDENTIALS, REGION, useEnvironment } from './kit.js'
 
 type Handler = (event: { name: string }, context: LambdaContext) => Promise<unknown>
@@ -17,7 +17,10 @@ const READ = ['/app/var', '/app/password']
 let aws: Awaited<ReturnType<typeof startLocalAws>>
 
 before(async () => {
-  aws = await startLocalAws({ parameters: { '/app/var': 'one' }, secrets: { '/app/password': 'hunter2' } })
+  aws = await startLocalAws({
+    parameters: { '/app/var': 'one' },
+    secrets: { '/app/password': 'hunter2' },
+  })
 })
 after(() => aws.close())
 useEnvironment(() => ({ AWS_ENDPOINT_URL: aws.url, AWS_LAMBDA_FUNCTION_NAME: 'function' }))
@@ -44,12 +47,34 @@ const logger = new Logger({ serviceName: 'test' })
 
 /** The same function three ways: what it returns has both values in it. */
 const FORMS: Readonly<Record<string, () => Handler>> = {
-  'inside middy': () => middy(withCache(async (event: { name: string }, context) => [event.name, context.var, context.password], OPTIONS)) as unknown as Handler,
-  'around middy': () => withCache(middy(async (event: { name: string }, context: unknown) => valuesOf(event, context)) as unknown as Handler, OPTIONS),
+  'inside middy': () =>
+    middy(
+      withCache(
+        async (event: { name: string }, context) => [event.name, context.var, context.password],
+        OPTIONS,
+      ),
+    ) as unknown as Handler,
+  'around middy': () =>
+    withCache(
+      middy(async (event: { name: string }, context: unknown) =>
+        valuesOf(event, context),
+      ) as unknown as Handler,
+      OPTIONS,
+    ),
   'inside middy with the middleware of Powertools': () =>
-    middy(withCache(async (event: { name: string }, context) => [event.name, context.var, context.password], OPTIONS)).use(injectLambdaContext(logger) as never) as unknown as Handler,
+    middy(
+      withCache(
+        async (event: { name: string }, context) => [event.name, context.var, context.password],
+        OPTIONS,
+      ),
+    ).use(injectLambdaContext(logger) as never) as unknown as Handler,
   'around middy with the middleware of Powertools': () =>
-    withCache(middy(async (event: { name: string }, context: unknown) => valuesOf(event, context)).use(injectLambdaContext(logger) as never) as unknown as Handler, OPTIONS),
+    withCache(
+      middy(async (event: { name: string }, context: unknown) => valuesOf(event, context)).use(
+        injectLambdaContext(logger) as never,
+      ) as unknown as Handler,
+      OPTIONS,
+    ),
 }
 
 function valuesOf(event: { name: string }, context: unknown): unknown[] {
@@ -61,7 +86,8 @@ for (const [form, make] of Object.entries(FORMS)) {
     test('has the values on the context, in every invocation, for one read', async () => {
       const handler = make()
       const calls = aws.requests.length
-      for (const name of ['first', 'second', 'third']) assert.deepEqual(await handler({ name }, contextWith()), [name, 'one', 'hunter2'])
+      for (const name of ['first', 'second', 'third'])
+        assert.deepEqual(await handler({ name }, contextWith()), [name, 'one', 'hunter2'])
       assert.equal(aws.requests.length - calls, READ.length)
     })
 
@@ -69,7 +95,10 @@ for (const [form, make] of Object.entries(FORMS)) {
       const handler = make()
       aws.intercept = () => new Promise(() => {})
       try {
-        await assert.rejects(handler({ name: 'a' }, contextWith(500)), (error: LambdaCacheError) => error.code === 'Timeout')
+        await assert.rejects(
+          handler({ name: 'a' }, contextWith(500)),
+          (error: LambdaCacheError) => error.code === 'Timeout',
+        )
       } finally {
         aws.intercept = undefined
       }
@@ -78,8 +107,10 @@ for (const [form, make] of Object.entries(FORMS)) {
 }
 
 for (const [form, wrap] of Object.entries({
-  'inside middy': (handler: Handler, refreshOn: () => boolean) => middy(withCache(handler as never, { ...OPTIONS, refreshOn })),
-  'around middy': (handler: Handler, refreshOn: () => boolean) => withCache(middy(handler as never) as unknown as Handler, { ...OPTIONS, refreshOn }),
+  'inside middy': (handler: Handler, refreshOn: () => boolean) =>
+    middy(withCache(handler as never, { ...OPTIONS, refreshOn })),
+  'around middy': (handler: Handler, refreshOn: () => boolean) =>
+    withCache(middy(handler as never) as unknown as Handler, { ...OPTIONS, refreshOn }),
 })) {
   test(`reads again on refreshOn, ${form}`, async () => {
     aws.putSecret('/app/password', 'hunter2')
@@ -87,8 +118,13 @@ for (const [form, wrap] of Object.entries({
       if (password === 'hunter2') throw new Error('password is out of date')
       return password
     })
-    const handler = wrap(async (_, context) => attempt(Reflect.get(context, 'password')), () => true) as unknown as Handler
-    await assert.rejects(handler({ name: 'a' }, contextWith()), { message: 'password is out of date' })
+    const handler = wrap(
+      async (_, context) => attempt(Reflect.get(context, 'password')),
+      () => true,
+    ) as unknown as Handler
+    await assert.rejects(handler({ name: 'a' }, contextWith()), {
+      message: 'password is out of date',
+    })
     aws.putSecret('/app/password', 'hunter3')
     assert.equal(await handler({ name: 'a' }, contextWith()), 'hunter3')
     assert.equal(attempt.mock.callCount(), 3)
@@ -98,9 +134,19 @@ for (const [form, wrap] of Object.entries({
 
 test("stands beside middy's own reader of parameters on one context", async () => {
   const { accessKeyId, secretAccessKey, sessionToken } = CREDENTIALS
-  const awsClientOptions = { endpoint: aws.url, region: REGION, credentials: { accessKeyId, secretAccessKey, sessionToken } }
-  const handler = middy(withCache(async (_: { name: string }, context) => [context.password, Reflect.get(context, 'token')], { secrets: OPTIONS.secrets })).use(
+  const awsClientOptions = {
+    endpoint: aws.url,
+    region: REGION,
+    credentials: { accessKeyId, secretAccessKey, sessionToken },
+  }
+  const handler = middy(
+    withCache(
+      async (_: { name: string }, context) => [context.password, Reflect.get(context, 'token')],
+      { secrets: OPTIONS.secrets },
+    ),
+  ).use(
     ssm({ fetchData: { token: '/app/var' }, setToContext: true, awsClientOptions }) as never,
   ) as unknown as Handler
-  for (const name of ['first', 'second']) assert.deepEqual(await handler({ name }, contextWith()), ['hunter2', 'one'])
+  for (const name of ['first', 'second'])
+    assert.deepEqual(await handler({ name }, contextWith()), ['hunter2', 'one'])
 })

@@ -1,11 +1,13 @@
 /** Which failures are tried again: counted for the library and for the SDK's clients, over everything that the SDK has a name for. */
+
 import assert from 'node:assert/strict'
-import { describe, mock, test } from 'node:test'
 import { Readable } from 'node:stream'
+import { describe, mock, test } from 'node:test'
 import { GetObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { GetSecretValueCommand, SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { GetParametersCommand, SSMClient } from '@aws-sdk/client-ssm'
-import { getObject, getParameter, getSecret, type Fetch } from '../../lambda-cache.js'
+import { type Fetch, getObject, getParameter, getSecret } from '../../lambda-cache.js'
+import { present } from '../present.js'
 import { innerModule, SDK_OPTIONS, useEnvironment } from './kit.js'
 
 /** How an attempt ends: with an answer, or with an error of the network that has this code. */
@@ -20,25 +22,41 @@ interface Answer {
 /** An attempt, given the time with which it was signed. */
 type Attempt = (signedAt: Date) => Ending
 
-type ErrorLists = Readonly<Record<(typeof LISTS)[number], readonly string[]>> & { readonly TRANSIENT_ERROR_STATUS_CODES: readonly number[] }
+type ErrorLists = Readonly<Record<(typeof LISTS)[number], readonly string[]>> & {
+  readonly TRANSIENT_ERROR_STATUS_CODES: readonly number[]
+}
 
 const SERVICES = ['ssm', 'secretsmanager', 's3'] as const
 type Service = (typeof SERVICES)[number]
 
 const LISTS = [
-  'CLOCK_SKEW_ERROR_CODES', 'NODEJS_NETWORK_ERROR_CODES', 'NODEJS_TIMEOUT_ERROR_CODES', 'THROTTLING_ERROR_CODES', 'TRANSIENT_ERROR_CODES',
+  'CLOCK_SKEW_ERROR_CODES',
+  'NODEJS_NETWORK_ERROR_CODES',
+  'NODEJS_TIMEOUT_ERROR_CODES',
+  'THROTTLING_ERROR_CODES',
+  'TRANSIENT_ERROR_CODES',
 ] as const
 
 /** Codes of these services that stay as they are, however often one asks. */
 const DEFINITE_CODES = [
-  'AccessDenied', 'AccessDeniedException', 'ExpiredToken', 'ExpiredTokenException', 'InvalidKeyId', 'InvalidObjectState', 'NoSuchBucket',
-  'UnrecognizedClientException', 'ValidationException', 'DecryptionFailure', 'InvalidRequestException',
+  'AccessDenied',
+  'AccessDeniedException',
+  'ExpiredToken',
+  'ExpiredTokenException',
+  'InvalidKeyId',
+  'InvalidObjectState',
+  'NoSuchBucket',
+  'UnrecognizedClientException',
+  'ValidationException',
+  'DecryptionFailure',
+  'InvalidRequestException',
 ]
 
 /** Those that mean something in HTTP, those that proxies made up, and some that mean nothing. */
 const STATUSES = [
-  301, 307, 400, 401, 403, 404, 405, 407, 408, 409, 410, 412, 413, 416, 418, 421, 425, 429, 431, 451, 460, 499, 500, 501, 502, 503, 504, 505, 506,
-  507, 508, 511, 520, 521, 522, 524, 529, 561, 599,
+  301, 307, 400, 401, 403, 404, 405, 407, 408, 409, 410, 412, 413, 416, 418, 421, 425, 429, 431,
+  451, 460, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 511, 520, 521, 522, 524, 529, 561,
+  599,
 ]
 
 /** Errors of the network that the library takes for passing and the SDK does not. All calls are reads: to try again does no harm. */
@@ -47,7 +65,8 @@ const TRIED_BY_THE_LIBRARY_ALONE: Readonly<Record<string, string>> = {
   EHOSTDOWN: 'an address that cannot be reached, as with EHOSTUNREACH',
   ENETDOWN: 'an address that cannot be reached, as with ENETUNREACH',
   EPROTO: 'a TLS handshake that was broken off',
-  UND_ERR_SOCKET: "the global fetch's name for a connection that ended; the SDK has an HTTP client of its own",
+  UND_ERR_SOCKET:
+    "the global fetch's name for a connection that ended; the SDK has an HTTP client of its own",
   UND_ERR_CONNECT_TIMEOUT: "the global fetch's name for ETIMEDOUT",
   UND_ERR_HEADERS_TIMEOUT: "the global fetch's name for an answer that did not come",
   UND_ERR_BODY_TIMEOUT: "the global fetch's name for an answer that did not go on",
@@ -56,7 +75,11 @@ const TRIED_BY_THE_LIBRARY_ALONE: Readonly<Record<string, string>> = {
 
 /** Errors that neither tries again: they stay until somebody changes a setting. */
 const DEFINITE_NETWORK_ERRORS = [
-  'CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'ERR_TLS_CERT_ALTNAME_INVALID', 'ERR_INVALID_URL',
+  'CERT_HAS_EXPIRED',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'ERR_TLS_CERT_ALTNAME_INVALID',
+  'ERR_INVALID_URL',
 ]
 
 /**
@@ -64,10 +87,12 @@ const DEFINITE_NETWORK_ERRORS = [
  * The library does so only where the error says that the clock is the reason. These are the SDK's codes for it:
  */
 const CLOCK_SKEW_CODES: Readonly<Record<string, string>> = {
-  InvalidSignatureException: 'followed where the message says "Signature expired" or "not yet current"; else the key is wrong',
+  InvalidSignatureException:
+    'followed where the message says "Signature expired" or "not yet current"; else the key is wrong',
   RequestTimeTooSkewed: 's3 sends it: followed',
   AccessDeniedException: 'of these services it means a missing permission, whatever the time',
-  SignatureDoesNotMatch: 'of s3 it means a wrong key: for a wrong clock s3 has RequestTimeTooSkewed',
+  SignatureDoesNotMatch:
+    'of s3 it means a wrong key: for a wrong clock s3 has RequestTimeTooSkewed',
   AuthFailure: "EC2's",
   RequestExpired: "EC2's and those of other Query services",
   RequestInTheFuture: 'of no service that is called here',
@@ -94,10 +119,12 @@ test("knows the SDK's lists", () => {
 for (const service of SERVICES) {
   describe(service, () => {
     for (const code of [...lists.THROTTLING_ERROR_CODES, ...lists.TRANSIENT_ERROR_CODES]) {
-      test(`tries three times, as the SDK does: ${code}`, () => compareAttempts(service, () => coded(service, 400, code), 3))
+      test(`tries three times, as the SDK does: ${code}`, () =>
+        compareAttempts(service, () => coded(service, 400, code), 3))
     }
     for (const code of [...DEFINITE_CODES, ...lists.CLOCK_SKEW_ERROR_CODES]) {
-      test(`tries once, as the SDK does: ${code}`, () => compareAttempts(service, () => coded(service, 400, code), 1))
+      test(`tries once, as the SDK does: ${code}`, () =>
+        compareAttempts(service, () => coded(service, 400, code), 1))
     }
     for (const status of STATUSES) {
       const sdk = status === 429 || lists.TRANSIENT_ERROR_STATUS_CODES.includes(status) ? 3 : 1
@@ -109,7 +136,8 @@ for (const service of SERVICES) {
       })
     }
     for (const code of [...lists.NODEJS_TIMEOUT_ERROR_CODES, ...lists.NODEJS_NETWORK_ERROR_CODES]) {
-      test(`tries three times, as the SDK does: ${code}`, () => compareAttempts(service, () => code, 3))
+      test(`tries three times, as the SDK does: ${code}`, () =>
+        compareAttempts(service, () => code, 3))
     }
     for (const code of DEFINITE_NETWORK_ERRORS) {
       test(`tries once, as the SDK does: ${code}`, () => compareAttempts(service, () => code, 1))
@@ -127,24 +155,41 @@ for (const service of SERVICES) {
 function describeClocks(service: Service): void {
   for (const offset of [HOUR, -HOUR, 6 * 24 * HOUR]) {
     test(`follows a clock that is ${offset / MINUTE} minutes away, as the SDK does`, async () => {
-      const attempt: Attempt = (signedAt) => answerByClock(service, signedAt, new Date(Date.now() + offset))
-      for (const attempts of [await attemptsOfLibrary(service, attempt), await attemptsOfSdk(service, attempt)]) {
+      const attempt: Attempt = (signedAt) =>
+        answerByClock(service, signedAt, new Date(Date.now() + offset))
+      for (const attempts of [
+        await attemptsOfLibrary(service, attempt),
+        await attemptsOfSdk(service, attempt),
+      ]) {
         const minutesAhead = attempts.map((ahead) => Math.floor((ahead + MINUTE / 2) / MINUTE))
         assert.deepEqual(minutesAhead, [0, offset / MINUTE])
       }
     })
   }
-  for (const code of lists.CLOCK_SKEW_ERROR_CODES.filter((code) => code !== 'RequestTimeTooSkewed')) {
+  for (const code of lists.CLOCK_SKEW_ERROR_CODES.filter(
+    (code) => code !== 'RequestTimeTooSkewed',
+  )) {
     test(`tries once where the clock is not named as the reason, unlike the SDK: ${code}`, async () => {
-      const attempt: Attempt = () => ({ ...coded(service, 400, code), headers: dateHeader(new Date(Date.now() + HOUR)) })
+      const attempt: Attempt = () => ({
+        ...coded(service, 400, code),
+        headers: dateHeader(new Date(Date.now() + HOUR)),
+      })
       assert.equal((await attemptsOfLibrary(service, attempt)).length, 1)
       assert.ok((await attemptsOfSdk(service, attempt)).length > 1)
     })
   }
 }
 
-async function compareAttempts(service: Service, attempt: Attempt, library: number, sdk = library): Promise<void> {
-  const counts = { library: (await attemptsOfLibrary(service, attempt)).length, sdk: (await attemptsOfSdk(service, attempt)).length }
+async function compareAttempts(
+  service: Service,
+  attempt: Attempt,
+  library: number,
+  sdk = library,
+): Promise<void> {
+  const counts = {
+    library: (await attemptsOfLibrary(service, attempt)).length,
+    sdk: (await attemptsOfSdk(service, attempt)).length,
+  }
   assert.deepEqual(counts, { library, sdk })
 }
 
@@ -156,7 +201,8 @@ async function attemptsOfLibrary(service: Service, attempt: Attempt): Promise<nu
     attempts.push(signedAt.getTime() - Date.now())
     const ending = attempt(signedAt)
     // As the global fetch puts it.
-    if (typeof ending === 'string') throw new TypeError('fetch failed', { cause: networkError(ending) })
+    if (typeof ending === 'string')
+      throw new TypeError('fetch failed', { cause: networkError(ending) })
     return new Response(ending.body ?? '', ending)
   }
   const calls = {
@@ -182,7 +228,8 @@ async function attemptsOfSdk(service: Service, attempt: Attempt): Promise<number
   const options = { region, credentials, requestHandler: { handle } }
   const calls = {
     ssm: () => new SSMClient(options).send(new GetParametersCommand({ Names: ['name'] })),
-    secretsmanager: () => new SecretsManagerClient(options).send(new GetSecretValueCommand({ SecretId: 'id' })),
+    secretsmanager: () =>
+      new SecretsManagerClient(options).send(new GetSecretValueCommand({ SecretId: 'id' })),
     s3: () => new S3Client(options).send(new GetObjectCommand({ Bucket: 'bucket', Key: 'key' })),
   }
   await Promise.allSettled([calls[service]()])
@@ -194,7 +241,11 @@ function networkError(code: string): Error {
 }
 
 function coded(service: Service, status: number, code: string, text = 'text'): Answer {
-  if (service === 's3') return { status, body: `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>${text}</Message></Error>` }
+  if (service === 's3')
+    return {
+      status,
+      body: `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>${text}</Message></Error>`,
+    }
   return { status, body: JSON.stringify({ __type: code, message: text }) }
 }
 
@@ -204,8 +255,15 @@ function answerByClock(service: Service, signedAt: Date, serverTime: Date): Answ
   const headers = dateHeader(serverTime)
   const result = { Parameters: [], InvalidParameters: ['name'], SecretString: 'text' }
   if (Math.abs(ahead) < 5 * MINUTE) return { status: 200, headers, body: JSON.stringify(result) }
-  if (service === 's3') return { ...coded(service, 403, 'RequestTimeTooSkewed', 'The difference is too large.'), headers }
-  const text = ahead < 0 ? 'Signature expired: A is now earlier than B' : 'Signature not yet current: A is still later than B'
+  if (service === 's3')
+    return {
+      ...coded(service, 403, 'RequestTimeTooSkewed', 'The difference is too large.'),
+      headers,
+    }
+  const text =
+    ahead < 0
+      ? 'Signature expired: A is now earlier than B'
+      : 'Signature not yet current: A is still later than B'
   return { ...coded(service, 400, 'InvalidSignatureException', text), headers }
 }
 
@@ -214,5 +272,7 @@ function dateHeader(date: Date): Record<string, string> {
 }
 
 function dateOf(headers: Readonly<Record<string, string>>): Date {
-  return new Date(headers['x-amz-date']!.replace(/(....)(..)(..)T(..)(..)(..)Z/, '$1-$2-$3T$4:$5:$6Z'))
+  return new Date(
+    present(headers['x-amz-date']).replace(/(....)(..)(..)T(..)(..)(..)Z/, '$1-$2-$3T$4:$5:$6Z'),
+  )
 }

@@ -1,12 +1,29 @@
 /** The same calls made by the library and by the SDK's clients, as they arrive at one server, which verifies every signature. */
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
-import { GetObjectCommand, S3Client, type GetObjectCommandInput } from '@aws-sdk/client-s3'
-import { GetSecretValueCommand, SecretsManagerClient, type GetSecretValueCommandInput } from '@aws-sdk/client-secrets-manager'
-import { GetParametersCommand, paginateGetParametersByPath, SSMClient, type GetParametersByPathCommandInput } from '@aws-sdk/client-ssm'
-import { startLocalAws, type LocalRequest, type Seed } from '../../examples/local-aws.js'
-import { getObject, getParameter, getParametersByPath, getSecret, withCache, type Fetch, type Options } from '../../lambda-cache.js'
-import { failureOf, FETCHES, refusalOf, SDK_OPTIONS, useEnvironment } from './kit.js'
+import { GetObjectCommand, type GetObjectCommandInput, S3Client } from '@aws-sdk/client-s3'
+import {
+  GetSecretValueCommand,
+  type GetSecretValueCommandInput,
+  SecretsManagerClient,
+} from '@aws-sdk/client-secrets-manager'
+import {
+  type GetParametersByPathCommandInput,
+  GetParametersCommand,
+  paginateGetParametersByPath,
+  SSMClient,
+} from '@aws-sdk/client-ssm'
+import { type LocalRequest, type Seed, startLocalAws } from '../../examples/local-aws.js'
+import {
+  type Fetch,
+  getObject,
+  getParameter,
+  getParametersByPath,
+  getSecret,
+  type Options,
+  withCache,
+} from '../../lambda-cache.js'
+import { FETCHES, failureOf, refusalOf, SDK_OPTIONS, useEnvironment } from './kit.js'
 
 /** Headers in which the two may differ, and why. All others have to be the same, whoever sends them. */
 const TOLERATED: Readonly<Record<string, string>> = {
@@ -16,7 +33,8 @@ const TOLERATED: Readonly<Record<string, string>> = {
   'x-amz-user-agent': 'the name of the client, again',
   'amz-sdk-invocation-id': "the SDK's own numbering of calls",
   'amz-sdk-request': "the SDK's own numbering of attempts",
-  'x-amz-checksum-mode': 'the SDK asks S3 for checksums and checks them; the library checks the length',
+  'x-amz-checksum-mode':
+    'the SDK asks S3 for checksums and checks them; the library checks the length',
   connection: 'a matter of the HTTP client',
   accept: 'what the global fetch adds',
   'accept-encoding': 'what the global fetch adds',
@@ -35,9 +53,45 @@ const TOLERATED_JSON: Readonly<Record<string, string>> = {
 const OPERATION_QUERY = /[?&]x-id=GetObject$/
 
 const KEYS = [
-  'plain.txt', 'path/to/object.json', 'a space', 'a  b', ' a ', 'a+b', 'a%b', 'a%20b', 'a%2Fb', `a"b'c`, `!'()*`, 'a&b=c;d,e:f@g$h', '~-._',
-  '<a>{b}[c]|d\\e^f`g', 'a?b', 'a?versionId=b', 'a#b', 'äöü/ß€', 'e\u0301', '日本語.txt', '🎉', 'a\tb', 'a\nb', 'a\r\nb', 'a\u0001b\u007f',
-  '/leading', '//leading', 'a//b', 'a///b/', 'trailing/', '...', 'a/...', '.a/b.', '..a/b', 'a/.b', '%2e%2e/a', '%', 'arn:aws:s3:::b/k', 's3://a/b',
+  'plain.txt',
+  'path/to/object.json',
+  'a space',
+  'a  b',
+  ' a ',
+  'a+b',
+  'a%b',
+  'a%20b',
+  'a%2Fb',
+  `a"b'c`,
+  `!'()*`,
+  'a&b=c;d,e:f@g$h',
+  '~-._',
+  '<a>{b}[c]|d\\e^f`g',
+  'a?b',
+  'a?versionId=b',
+  'a#b',
+  'äöü/ß€',
+  'e\u0301',
+  '日本語.txt',
+  '🎉',
+  'a\tb',
+  'a\nb',
+  'a\r\nb',
+  'a\u0001b\u007f',
+  '/leading',
+  '//leading',
+  'a//b',
+  'a///b/',
+  'trailing/',
+  '...',
+  'a/...',
+  '.a/b.',
+  '..a/b',
+  'a/.b',
+  '%2e%2e/a',
+  '%',
+  'arn:aws:s3:::b/k',
+  's3://a/b',
   'a*b?c',
 ]
 
@@ -66,18 +120,41 @@ for (const [fetchName, fetch] of Object.entries(FETCHES)) {
 }
 
 function describeParameters(fetch: Fetch): void {
-  for (const name of ['/app/var', 'plain', '/app/var:1', '/app/var:live', ARN, `${ARN}:1`, `${ARN}:live`, '/app/ä.b-c_d']) {
-    test(`asks for the parameter ${name}`, () => compare(() => getParameter(name, { fetch }), () => getParameters([name], true)))
+  for (const name of [
+    '/app/var',
+    'plain',
+    '/app/var:1',
+    '/app/var:live',
+    ARN,
+    `${ARN}:1`,
+    `${ARN}:live`,
+    '/app/ä.b-c_d',
+  ]) {
+    test(`asks for the parameter ${name}`, () =>
+      compare(
+        () => getParameter(name, { fetch }),
+        () => getParameters([name], true),
+      ))
   }
   for (const decrypt of [true, false]) {
     test(`asks with decrypt ${decrypt}`, () =>
-      compare(() => getParameter('/app/safe', { decrypt, fetch }), () => getParameters(['/app/safe'], decrypt)))
+      compare(
+        () => getParameter('/app/safe', { decrypt, fetch }),
+        () => getParameters(['/app/safe'], decrypt),
+      ))
   }
-  test('asks for a StringList', () => compare(() => getParameter('/app/list', { list: true, fetch }), () => getParameters(['/app/list'], true)))
+  test('asks for a StringList', () =>
+    compare(
+      () => getParameter('/app/list', { list: true, fetch }),
+      () => getParameters(['/app/list'], true),
+    ))
   test('asks for names in batches of ten', () =>
     compare(
       () => Promise.all(NAMES.map((name) => getParameter(name, { fetch }))),
-      () => Promise.all([0, 10, 20].map((start) => getParameters(NAMES.slice(start, start + 10), true))),
+      () =>
+        Promise.all(
+          [0, 10, 20].map((start) => getParameters(NAMES.slice(start, start + 10), true)),
+        ),
     ))
   test('asks for a group', () =>
     compare(
@@ -87,15 +164,26 @@ function describeParameters(fetch: Fetch): void {
   test('asks in another region', () =>
     compare(
       () => getParameter('/app/var', { region: 'ap-south-1', fetch }),
-      () => new SSMClient({ ...options, region: 'ap-south-1' }).send(new GetParametersCommand({ Names: ['/app/var'], WithDecryption: true })),
+      () =>
+        new SSMClient({ ...options, region: 'ap-south-1' }).send(
+          new GetParametersCommand({ Names: ['/app/var'], WithDecryption: true }),
+        ),
     ))
 }
 
 function describeTrees(fetch: Fetch): void {
   test('asks for a tree with one page', () =>
-    compare(() => getParametersByPath('/app', { fetch }), () => getTree({ Path: '/app', WithDecryption: true }), 1))
+    compare(
+      () => getParametersByPath('/app', { fetch }),
+      () => getTree({ Path: '/app', WithDecryption: true }),
+      1,
+    ))
   test('asks for a tree page by page', () =>
-    compare(() => getParametersByPath('/many', { fetch }), () => getTree({ Path: '/many', WithDecryption: true }), 3))
+    compare(
+      () => getParametersByPath('/many', { fetch }),
+      () => getTree({ Path: '/many', WithDecryption: true }),
+      3,
+    ))
   for (const recursive of [true, false]) {
     test(`asks for a tree with recursive ${recursive} and no decryption`, () =>
       compare(
@@ -107,7 +195,11 @@ function describeTrees(fetch: Fetch): void {
 
 function describeSecrets(fetch: Fetch): void {
   for (const SecretId of ['/app/login', SECRET_ARN, 'plain-secret']) {
-    test(`asks for the secret ${SecretId}`, () => compare(() => getSecret(SecretId, { fetch }), () => getSecretValue({ SecretId })))
+    test(`asks for the secret ${SecretId}`, () =>
+      compare(
+        () => getSecret(SecretId, { fetch }),
+        () => getSecretValue({ SecretId }),
+      ))
   }
   const selections: { versionId?: string; versionStage?: string }[] = [
     { versionId },
@@ -117,33 +209,55 @@ function describeSecrets(fetch: Fetch): void {
   for (const selection of selections) {
     const { versionId: VersionId, versionStage: VersionStage } = selection
     test(`asks for a secret's ${Object.keys(selection).join(' and ')}`, () =>
-      compare(() => getSecret('/app/login', { ...selection, fetch }), () => getSecretValue({ SecretId: '/app/login', VersionId, VersionStage })))
+      compare(
+        () => getSecret('/app/login', { ...selection, fetch }),
+        () => getSecretValue({ SecretId: '/app/login', VersionId, VersionStage }),
+      ))
   }
-  test('asks for a binary secret', () => compare(() => getSecret('bytes', { binary: true, fetch }), () => getSecretValue({ SecretId: 'bytes' })))
+  test('asks for a binary secret', () =>
+    compare(
+      () => getSecret('bytes', { binary: true, fetch }),
+      () => getSecretValue({ SecretId: 'bytes' }),
+    ))
 }
 
 function describeObjects(fetch: Fetch): void {
   for (const key of KEYS) {
     test(`asks for the object ${JSON.stringify(key)}`, () =>
-      compare(() => getObject(`s3://bucket/${key}`, { binary: true, fetch }), () => readObject({ Bucket: 'bucket', Key: key })))
+      compare(
+        () => getObject(`s3://bucket/${key}`, { binary: true, fetch }),
+        () => readObject({ Bucket: 'bucket', Key: key }),
+      ))
   }
   for (const key of ['.', '..', 'a/./b', 'a/../b', '../a', 'a/..']) {
     // The SDK's HTTP client sends such a path as it is. No URL can carry it, and fetch takes URLs.
     test(`refuses the key ${JSON.stringify(key)} and sends nothing`, async () => {
       aws.requests.length = 0
-      assert.equal((await refusalOf(getObject(`s3://bucket/${key}`, { binary: true, fetch }))).code, 'UnsupportedKey')
+      assert.equal(
+        (await refusalOf(getObject(`s3://bucket/${key}`, { binary: true, fetch }))).code,
+        'UnsupportedKey',
+      )
       assert.equal(aws.requests.length, 0)
     })
   }
   test("asks for an object's version", () =>
     compare(
-      () => getObject('s3://bucket/path/to/object.json', { versionId: objectVersionId, binary: true, fetch }),
-      () => readObject({ Bucket: 'bucket', Key: 'path/to/object.json', VersionId: objectVersionId }),
+      () =>
+        getObject('s3://bucket/path/to/object.json', {
+          versionId: objectVersionId,
+          binary: true,
+          fetch,
+        }),
+      () =>
+        readObject({ Bucket: 'bucket', Key: 'path/to/object.json', VersionId: objectVersionId }),
     ))
   for (const VersionId of ['null', 'a+b/c=d e', `!'()*`, 'ä&x=y#z']) {
     test(`asks for the version ${VersionId}`, () =>
       compare(
-        () => refusalOf(getObject('s3://bucket/plain.txt', { versionId: VersionId, binary: true, fetch })),
+        () =>
+          refusalOf(
+            getObject('s3://bucket/plain.txt', { versionId: VersionId, binary: true, fetch }),
+          ),
         () => failureOf(readObject({ Bucket: 'bucket', Key: 'plain.txt', VersionId })),
       ))
   }
@@ -158,14 +272,24 @@ function describeObjects(fetch: Fetch): void {
   })
   for (const bucket of ['a.bucket.with.dots', 'Upper_bucket']) {
     test(`asks for an object in ${bucket}`, () =>
-      compare(() => getObject(`s3://${bucket}/key`, { binary: true, fetch }), () => readObject({ Bucket: bucket, Key: 'key' })))
+      compare(
+        () => getObject(`s3://${bucket}/key`, { binary: true, fetch }),
+        () => readObject({ Bucket: bucket, Key: 'key' }),
+      ))
   }
 }
 
 /** Makes a call both ways and compares what arrived. */
-async function compare(ours: () => Promise<unknown>, sdks: () => Promise<unknown>, calls?: number): Promise<void> {
+async function compare(
+  ours: () => Promise<unknown>,
+  sdks: () => Promise<unknown>,
+  calls?: number,
+): Promise<void> {
   const [made, wanted] = [await record(ours), await record(sdks)]
-  assert.ok(wanted.length > 0 && wanted.length === (calls ?? wanted.length), `the SDK made ${wanted.length} calls`)
+  assert.ok(
+    wanted.length > 0 && wanted.length === (calls ?? wanted.length),
+    `the SDK made ${wanted.length} calls`,
+  )
   assert.deepEqual(made.map(comparable), wanted.map(comparable))
 }
 
@@ -173,18 +297,24 @@ async function record(call: () => Promise<unknown>): Promise<LocalRequest[]> {
   aws.requests.length = 0
   await call()
   // Calls that are made side by side arrive in any order.
-  return [...aws.requests].sort((one, other) => Number(one.body > other.body) - Number(one.body < other.body))
+  return [...aws.requests].sort(
+    (one, other) => Number(one.body > other.body) - Number(one.body < other.body),
+  )
 }
 
 function comparable({ service, method, target, headers, body }: LocalRequest): unknown {
-  const [, scope] = /Credential=([^,]*)/.exec(headers['authorization'] ?? '') ?? []
+  const [, scope] = /Credential=([^,]*)/.exec(headers.authorization ?? '') ?? []
   const isJson = service !== 's3'
-  const telling = Object.entries(headers).filter(([name]) => !(name in TOLERATED) && !(isJson && name in TOLERATED_JSON))
+  const telling = Object.entries(headers).filter(
+    ([name]) => !(name in TOLERATED) && !(isJson && name in TOLERATED_JSON),
+  )
   return {
     method,
     target: target.replace(OPERATION_QUERY, ''),
     scope,
-    headers: Object.fromEntries(isJson ? telling.filter(([name]) => name !== 'content-length') : telling),
+    headers: Object.fromEntries(
+      isJson ? telling.filter(([name]) => name !== 'content-length') : telling,
+    ),
     // The order of the members of a JSON object means nothing, and their number shows here.
     body: isJson ? JSON.parse(body) : body,
   }
@@ -205,7 +335,9 @@ async function getTree(input: GetParametersByPathCommandInput): Promise<unknown>
   return pages
 }
 
-async function getSecretValue(input: { [K in keyof GetSecretValueCommandInput]: GetSecretValueCommandInput[K] | undefined }): Promise<unknown> {
+async function getSecretValue(
+  input: { [K in keyof GetSecretValueCommandInput]: GetSecretValueCommandInput[K] | undefined },
+): Promise<unknown> {
   return secretsManager.send(new GetSecretValueCommand(input as GetSecretValueCommandInput))
 }
 
@@ -215,7 +347,11 @@ async function readObject(input: GetObjectCommandInput): Promise<unknown> {
 }
 
 function seed(): Seed {
-  const objects = [...KEYS.map((key) => `bucket/${key}`), 'a.bucket.with.dots/key', 'Upper_bucket/key']
+  const objects = [
+    ...KEYS.map((key) => `bucket/${key}`),
+    'a.bucket.with.dots/key',
+    'Upper_bucket/key',
+  ]
   return {
     parameters: {
       '/app/var': { value: 'hello', labels: ['live'] },

@@ -1,9 +1,10 @@
 import type { LambdaCacheError } from '../../lambda-cache.js'
-import { createClock, type Clock } from './clock.js'
+import { present } from '../present.js'
+import { type Clock, createClock } from './clock.js'
 import type { Load } from './environment.js'
 import { createHistogram, type Histogram, type Waits } from './histogram.js'
 import { createRandom } from './random.js'
-import { createSsm, type Answered, type Series, type Ssm, type SsmSettings } from './ssm.js'
+import { type Answered, createSsm, type Series, type Ssm, type SsmSettings } from './ssm.js'
 
 export interface Settings extends SsmSettings {
   readonly mode: Mode
@@ -31,6 +32,14 @@ export interface Settings extends SsmSettings {
 
 /** `ahead`: as built. `fixed`: the point of the refresh ahead is at 100 % of `maxAge`, so that values expire and are then waited for. */
 export type Mode = 'ahead' | 'fixed'
+
+/** One simulation. */
+export interface Run {
+  readonly group: 'hour' | 'plenty' | 'parameters' | 'start' | 'spread' | 'repeated'
+  readonly settings: Settings
+  readonly figures: Figures
+  readonly series?: Series
+}
 
 /**
  * `throw`: nothing. `repeat`: it calls the cache again, until its timeout is near. `back off`: the same after a pause, a random time
@@ -73,7 +82,9 @@ export interface Calls {
   readonly partial: number
   /** Calls in a second, over all of them, and after the start is over where it comes to that. */
   readonly all: Rate
-  readonly steady: (Rate & { readonly throttled: number; readonly perEnvironmentAndMaxAge: number }) | null
+  readonly steady:
+    | (Rate & { readonly throttled: number; readonly perEnvironmentAndMaxAge: number })
+    | null
 }
 
 export interface Rate {
@@ -169,23 +180,37 @@ export async function simulate(load: Load, settings: Settings): Promise<Result> 
     defects: new Map(),
   }
   for (let index = 0; index < settings.environments; index += 1) {
-    const environment = createEnvironment(fleet, load, createRandom(settings.seed * 1_000_003 + index))
+    const environment = createEnvironment(
+      fleet,
+      load,
+      createRandom(settings.seed * 1_000_003 + index),
+    )
     fleet.environments.push(environment)
-    clock.at(1 + Math.floor(random() * settings.startsWithin), () => void invoke(fleet, environment))
+    clock.at(
+      1 + Math.floor(random() * settings.startsWithin),
+      () => void invoke(fleet, environment),
+    )
   }
   await clock.run()
   const figures = figuresOf(fleet)
   checkCounts(fleet)
   const defects = [...fleet.defects].map(([defect, times]) => `${defect} (${times} times)`)
-  if (defects.length > 0) throw new Error(`the simulation of ${settings.mode} broke: ${defects.join('; ')}`)
+  if (defects.length > 0)
+    throw new Error(`the simulation of ${settings.mode} broke: ${defects.join('; ')}`)
   return { settings, figures, series: fleet.ssm.series }
 }
 
 function createEnvironment(fleet: Fleet, load: Load, random: () => number): Environment {
   const { settings, clock, ssm } = fleet
   const names = parameterNames(settings)
-  const warn = (): void => void (fleet.warnings += 1)
-  const { withCache, LambdaCacheError: CacheError } = load(clock, () => drawFor(settings.mode, environment, random), warn)
+  const warn = (): void => {
+    fleet.warnings += 1
+  }
+  const { withCache, LambdaCacheError: CacheError } = load(
+    clock,
+    () => drawFor(settings.mode, environment, random),
+    warn,
+  )
   const onCall = (asked: readonly string[]): void => {
     environment.calls += 1
     if (asked.length < names.length) fleet.partialCalls += 1
@@ -198,8 +223,14 @@ function createEnvironment(fleet: Fleet, load: Load, random: () => number): Envi
     if (environment.startedAt === undefined) note(fleet, 'an answer outside of an invocation')
     for (const name of asked) {
       const { answers } = environment.known.get(name) ?? { answers: [] }
-      const arrived = status === 200 ? [{ value: ssm.valueAt(name, answeredAt), askedAt, arrivedAt: clock.now }] : []
-      environment.known.set(name, { answers: [...arrived, ...answers].slice(0, 2), lastStatus: status })
+      const arrived =
+        status === 200
+          ? [{ value: ssm.valueAt(name, answeredAt), askedAt, arrivedAt: clock.now }]
+          : []
+      environment.known.set(name, {
+        answers: [...arrived, ...answers].slice(0, 2),
+        lastStatus: status,
+      })
     }
   }
   const cached = withCache(
@@ -207,9 +238,15 @@ function createEnvironment(fleet: Fleet, load: Load, random: () => number): Envi
       environment.handlerAt = clock.now
       checkValues(fleet, environment, names, context)
     },
-    { ssm: names, maxAge: settings.maxAge, staleIfError: settings.staleIfError, fetch: ssm.connect(onCall, onAnswer) },
+    {
+      ssm: names,
+      maxAge: settings.maxAge,
+      staleIfError: settings.staleIfError,
+      fetch: ssm.connect(onCall, onAnswer),
+    },
   ) as Environment['handler']
-  const isThrottling = (error: unknown): boolean => error instanceof CacheError && (error as LambdaCacheError).code === 'ThrottlingException'
+  const isThrottling = (error: unknown): boolean =>
+    error instanceof CacheError && (error as LambdaCacheError).code === 'ThrottlingException'
   const environment: Environment = {
     handler: async (event, context) => {
       for (let round = 0; ; round += 1) {
@@ -217,9 +254,14 @@ function createEnvironment(fleet: Fleet, load: Load, random: () => number): Envi
           return await cached(event, context)
         } catch (error) {
           if (!isThrottling(error)) note(fleet, String(error))
-          const pause = settings.whenThrottled === 'back off' ? random() * 1000 * 2 ** Math.min(round, 4) : 0
+          const pause =
+            settings.whenThrottled === 'back off' ? random() * 1000 * 2 ** Math.min(round, 4) : 0
           // A round takes up to 3 s: three attempts, and two pauses of up to 1 and 2 s.
-          if (settings.whenThrottled === 'throw' || context.getRemainingTimeInMillis() < pause + 4000) throw error
+          if (
+            settings.whenThrottled === 'throw' ||
+            context.getRemainingTimeInMillis() < pause + 4000
+          )
+            throw error
           if (pause > 0) await new Promise<void>((resolve) => void clock.setTimeout(resolve, pause))
         }
       }
@@ -253,8 +295,10 @@ async function invoke(fleet: Fleet, environment: Environment): Promise<void> {
   environment.startedAt = startedAt
   environment.handlerAt = undefined
   try {
-    await environment.handler({}, { getRemainingTimeInMillis: () => startedAt + settings.timeout - clock.now } as never)
-    fleet.beforeHandler.add(environment.handlerAt! - startedAt)
+    await environment.handler({}, {
+      getRemainingTimeInMillis: () => startedAt + settings.timeout - clock.now,
+    } as never)
+    fleet.beforeHandler.add(present(environment.handlerAt as number | undefined) - startedAt)
     environment.failuresInARow = 0
   } catch {
     fleet.failedInvocations += 1
@@ -270,7 +314,10 @@ async function invoke(fleet: Fleet, environment: Environment): Promise<void> {
   fleet.whole.add(took)
   const [least, most] = settings.interval
   // One invocation at a time: the next one waits for this.
-  const next = Math.max(clock.now + 1, startedAt + least + Math.floor(random() * (most - least + 1)))
+  const next = Math.max(
+    clock.now + 1,
+    startedAt + least + Math.floor(random() * (most - least + 1)),
+  )
   if (next < settings.duration) clock.at(next, () => void invoke(fleet, environment))
 }
 
@@ -278,27 +325,40 @@ async function invoke(fleet: Fleet, environment: Environment): Promise<void> {
 function checkAges(fleet: Fleet, { known }: Environment, asked: readonly string[]): void {
   const { clock, settings } = fleet
   const least = settings.maxAge * (settings.mode === 'fixed' ? 1000 : 800)
-  const ages = asked.flatMap((name) => known.get(name)?.answers[0] ?? []).map(({ askedAt }) => clock.now - askedAt)
+  const ages = asked
+    .flatMap((name) => known.get(name)?.answers[0] ?? [])
+    .map(({ askedAt }) => clock.now - askedAt)
   if (ages.some((age) => age < least)) note(fleet, `a call for a value younger than ${least} ms`)
 }
 
 /** That the handler is given what SSM answered last, and nothing that is too old. */
-function checkValues(fleet: Fleet, environment: Environment, names: readonly string[], context: Context): void {
+function checkValues(
+  fleet: Fleet,
+  environment: Environment,
+  names: readonly string[],
+  context: Context,
+): void {
   const { clock, settings } = fleet
-  const startedAt = environment.startedAt!
+  const startedAt = present(environment.startedAt)
   let [age, ageAtStart] = [0, 0]
   for (const name of names) {
     const { answers = [], lastStatus } = environment.known.get(name) ?? {}
     // What has arrived since the invocation began may have been asked for ahead, for the next one.
-    const given = answers.find(({ value }, index) => value === context[name.slice(1)] && (index === 0 || answers[0]!.arrivedAt >= startedAt))
+    const given = answers.find(
+      ({ value }, index) =>
+        value === context[name.slice(1)] &&
+        (index === 0 || present(answers[0]).arrivedAt >= startedAt),
+    )
     if (!given) note(fleet, 'a value that SSM did not answer last')
     else {
       age = Math.max(age, clock.now - given.askedAt)
       ageAtStart = Math.max(ageAtStart, startedAt - given.askedAt)
-      if (startedAt - given.askedAt >= settings.maxAge * 1000 && lastStatus !== 400) note(fleet, 'a value older than maxAge although SSM had answered')
+      if (startedAt - given.askedAt >= settings.maxAge * 1000 && lastStatus !== 400)
+        note(fleet, 'a value older than maxAge although SSM had answered')
     }
   }
-  if (age >= (settings.maxAge + settings.staleIfError) * 1000) note(fleet, 'a value older than maxAge and staleIfError')
+  if (age >= (settings.maxAge + settings.staleIfError) * 1000)
+    note(fleet, 'a value older than maxAge and staleIfError')
   const isStale = ageAtStart >= settings.maxAge * 1000
   if (isStale) fleet.staleInvocations += 1
   else if (age >= settings.maxAge * 1000) fleet.agedWhileWaiting += 1
@@ -314,7 +374,8 @@ function checkCounts({ environments, ssm, staleInvocations, warnings, defects }:
   const made = environments.reduce((calls, environment) => calls + environment.calls, 0)
   const recorded = sum(ssm.series.allowed) + sum(ssm.series.throttled)
   if (made !== recorded) defects.set(`${made} calls made and ${recorded} recorded`, 1)
-  if (staleInvocations > 0 !== warnings > 0) defects.set(`${staleInvocations} invocations with stale values and ${warnings} warnings`, 1)
+  if (staleInvocations > 0 !== warnings > 0)
+    defects.set(`${staleInvocations} invocations with stale values and ${warnings} warnings`, 1)
 }
 
 function note({ defects }: Fleet, defect: string): void {
@@ -324,10 +385,16 @@ function note({ defects }: Fleet, defect: string): void {
 function figuresOf(fleet: Fleet): Figures {
   const { environments, ssm, settings } = fleet
   const seconds = settings.duration / 1000
-  const total = Array.from({ length: seconds }, (_, second) => (ssm.series.allowed[second] ?? 0) + (ssm.series.throttled[second] ?? 0))
+  const total = Array.from(
+    { length: seconds },
+    (_, second) => (ssm.series.allowed[second] ?? 0) + (ssm.series.throttled[second] ?? 0),
+  )
   const steady = total.slice(settings.steadyFrom)
   return {
-    invocations: environments.reduce((invocations, environment) => invocations + environment.invocations, 0),
+    invocations: environments.reduce(
+      (invocations, environment) => invocations + environment.invocations,
+      0,
+    ),
     failedInvocations: fleet.failedInvocations,
     failedColdStarts: fleet.failedColdStarts,
     failuresInARow: fleet.failuresInARow,
@@ -347,7 +414,8 @@ function figuresOf(fleet: Fleet): Figures {
           : {
               ...rateOf(steady),
               throttled: sum(ssm.series.throttled.slice(settings.steadyFrom)),
-              perEnvironmentAndMaxAge: (rateOf(steady).mean / settings.environments) * settings.maxAge,
+              perEnvironmentAndMaxAge:
+                (rateOf(steady).mean / settings.environments) * settings.maxAge,
             },
     },
     staleInvocations: fleet.staleInvocations,

@@ -1,4 +1,6 @@
 /** Counts of whole milliseconds: exact quantiles of millions of them, in little memory. */
+import { present } from '../present.js'
+
 export interface Histogram {
   add(milliseconds: number): void
   summary(): Waits
@@ -20,7 +22,7 @@ export function createHistogram(): Histogram {
   return {
     add: (milliseconds) => {
       while (counts.length <= milliseconds) counts.push(0)
-      counts[milliseconds]! += 1
+      counts[milliseconds] = present(counts[milliseconds]) + 1
     },
     summary: () => {
       const count = counts.reduce((sum, one) => sum + one, 0)
@@ -39,5 +41,11 @@ export function createHistogram(): Histogram {
 /** The least that as many as `rank` do not exceed. */
 function quantile(counts: readonly number[], rank: number): number {
   let sum = 0
-  return Math.max(0, counts.findIndex((count) => (sum += count) >= rank))
+  return Math.max(
+    0,
+    counts.findIndex((count) => {
+      sum += count
+      return sum >= rank
+    }),
+  )
 }

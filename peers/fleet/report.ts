@@ -1,5 +1,5 @@
-import type { Calls, Figures, Mode } from './fleet.js'
-import type { Run } from './run.js'
+import { present } from '../present.js'
+import type { Calls, Figures, Mode, Run } from './fleet.js'
 
 const MODE_NAMES: Readonly<Record<Mode, string>> = { ahead: 'as built', fixed: 'fixed expiry' }
 
@@ -11,13 +11,38 @@ type Steady = NonNullable<Calls['steady']>
 /** FLEET.md, with every number taken from the runs. */
 export function report(all: readonly Run[]): string {
   const of = (group: Run['group']): readonly Run[] => all.filter((run) => run.group === group)
-  const runs: Runs = { hour: of('hour'), plenty: of('plenty'), parameters: of('parameters'), start: of('start'), spread: of('spread'), repeated: of('repeated') }
-  const sections = [introduction(runs), theHour(runs), theStarts(runs), theParameters(runs), onPaper(runs), advice(runs)]
+  const runs: Runs = {
+    hour: of('hour'),
+    plenty: of('plenty'),
+    parameters: of('parameters'),
+    start: of('start'),
+    spread: of('spread'),
+    repeated: of('repeated'),
+  }
+  const sections = [
+    introduction(runs),
+    theHour(runs),
+    theStarts(runs),
+    theParameters(runs),
+    onPaper(runs),
+    advice(runs),
+  ]
   return `${sections.join('\n\n')}\n`
 }
 
 function introduction({ hour }: Runs): string {
-  const { environments, startsWithin, interval, latency, parameters, maxAge, quota, timeout, changesEvery, seed } = hour[0]!.settings
+  const {
+    environments,
+    startsWithin,
+    interval,
+    latency,
+    parameters,
+    maxAge,
+    quota,
+    timeout,
+    changesEvery,
+    seed,
+  } = present(hour[0]).settings
   return `# A fleet against a quota
 
 Made by \`npm run fleet\`; the same numbers come out on every machine (seed ${seed}).
@@ -44,22 +69,46 @@ ${changesEvery / 1000} s) or, unless SSM throttled, one older than \`maxAge\`, o
 function theHour({ hour }: Runs): string {
   const [{ settings }] = hour as [Run]
   const [ahead, fixed] = [steadyOf(hour, 'ahead'), steadyOf(hour, 'fixed')]
-  const failsLater = hour.some(({ figures: { lastFailureAt, allReadyAt } }) => (lastFailureAt ?? 0) >= (allReadyAt ?? 0))
+  const failsLater = hour.some(
+    ({ figures: { lastFailureAt, allReadyAt } }) => (lastFailureAt ?? 0) >= (allReadyAt ?? 0),
+  )
   return `## ${whole(settings.environments)} environments, ${settings.duration / 60_000} minutes
 
 ${columns(hour, [
   ['invocations', ({ invocations }) => whole(invocations)],
   ['first invocations that failed', ({ failedColdStarts }) => whole(failedColdStarts)],
-  ['later ones that failed', ({ failedColdStarts, failedInvocations }) => whole(failedInvocations - failedColdStarts)],
-  ['the last that failed began after', ({ lastFailureAt }) => (lastFailureAt === null ? 'none did' : seconds(lastFailureAt))],
+  [
+    'later ones that failed',
+    ({ failedColdStarts, failedInvocations }) => whole(failedInvocations - failedColdStarts),
+  ],
+  [
+    'the last that failed began after',
+    ({ lastFailureAt }) => (lastFailureAt === null ? 'none did' : seconds(lastFailureAt)),
+  ],
   ['all environments have values after', readyAt],
-  ['invocations that waited before the handler', ({ beforeHandler: { waited, count } }) => percent(waited / count)],
-  ['that wait, over all invocations: p99, p99.9, longest', ({ beforeHandler: { p99, p999, longest } }) => `${whole(p99)}, ${whole(p999)}, ${whole(longest)} ms`],
+  [
+    'invocations that waited before the handler',
+    ({ beforeHandler: { waited, count } }) => percent(waited / count),
+  ],
+  [
+    'that wait, over all invocations: p99, p99.9, longest',
+    ({ beforeHandler: { p99, p999, longest } }) =>
+      `${whole(p99)}, ${whole(p999)}, ${whole(longest)} ms`,
+  ],
   ['invocations with a stale value', ({ staleInvocations }) => whole(staleInvocations)],
   ['calls throttled', ({ calls }) => whole(calls.throttled)],
-  [`calls throttled after ${settings.steadyFrom} s`, ({ calls }) => whole(calls.steady!.throttled)],
-  [`calls a second after ${settings.steadyFrom} s: mean, standard deviation, peak`, ({ calls }) => rate(calls.steady!)],
-  ['calls of an environment in each `maxAge`', ({ calls }) => calls.steady!.perEnvironmentAndMaxAge.toFixed(2)],
+  [
+    `calls throttled after ${settings.steadyFrom} s`,
+    ({ calls }) => whole(present(calls.steady).throttled),
+  ],
+  [
+    `calls a second after ${settings.steadyFrom} s: mean, standard deviation, peak`,
+    ({ calls }) => rate(present(calls.steady)),
+  ],
+  [
+    'calls of an environment in each `maxAge`',
+    ({ calls }) => present(calls.steady).perEnvironmentAndMaxAge.toFixed(2),
+  ],
 ])}
 
 ${failsLater ? 'Invocations fail after the start too.' : 'No invocation fails once all environments have their values.'} After ${settings.steadyFrom} s, "${MODE_NAMES.ahead}" makes
@@ -70,9 +119,17 @@ function theStarts({ start, spread, repeated }: Runs): string {
   const sizes = [...new Set(start.map(({ settings }) => settings.environments))]
   const rates = [...new Set(start.map(({ settings }) => settings.quota.rate))]
   const of = (size: number, callsPerSecond: number): Figures =>
-    start.find(({ settings }) => settings.environments === size && settings.quota.rate === callsPerSecond)!.figures
-  const show = (figures: Figures): string => `${whole(figures.failedColdStarts)} failed, ${readyAt(figures)}`
-  const rows = sizes.map((size) => [whole(size), ...rates.map((callsPerSecond) => show(of(size, callsPerSecond)))])
+    present(
+      start.find(
+        ({ settings }) => settings.environments === size && settings.quota.rate === callsPerSecond,
+      ),
+    ).figures
+  const show = (figures: Figures): string =>
+    `${whole(figures.failedColdStarts)} failed, ${readyAt(figures)}`
+  const rows = sizes.map((size) => [
+    whole(size),
+    ...rates.map((callsPerSecond) => show(of(size, callsPerSecond))),
+  ])
   const [{ settings }] = repeated as [Run]
   const { environments, startsWithin, interval, quota, timeout } = settings
   const plain = of(environments, quota.rate)
@@ -106,11 +163,14 @@ function theParameters({ parameters: runs }: Runs): string {
   const [{ settings }] = runs as [Run]
   const rows = runs.map(({ settings: { parameters }, figures: { calls } }) => [
     String(parameters),
-    calls.steady!.perEnvironmentAndMaxAge.toFixed(2),
+    present(calls.steady).perEnvironmentAndMaxAge.toFixed(2),
     `${whole(calls.partial)} of ${whole(calls.allowed + calls.throttled)}`,
   ])
   const partial = runs.reduce((sum, { figures }) => sum + figures.calls.partial, 0)
-  const finding = partial === 0 ? 'Parameters that came in one call stay in one call' : 'Parameters that came in one call part'
+  const finding =
+    partial === 0
+      ? 'Parameters that came in one call stay in one call'
+      : 'Parameters that came in one call part'
   return `## Several parameters
 
 As built, ${whole(settings.environments)} environments, nothing throttled, after ${settings.steadyFrom} s:
@@ -121,11 +181,12 @@ ${finding}: of all calls, ${whole(partial)} asked for some of an environment's p
 }
 
 function onPaper({ hour, plenty }: Runs): string {
-  const { maxAge, parameters, quota, startsWithin } = hour[0]!.settings
+  const { maxAge, parameters, quota, startsWithin } = present(hour[0]).settings
   const rows = [10_000, 100_000].flatMap((environments) =>
     (['ahead', 'fixed'] as const).map((mode) => {
       const mean = (environments * steadyOf(hour, mode).perEnvironmentAndMaxAge) / maxAge
-      const peak = (steadyOf(plenty, mode).peak * environments) / plenty[0]!.settings.environments
+      const peak =
+        (steadyOf(plenty, mode).peak * environments) / present(plenty[0]).settings.environments
       return [
         whole(environments),
         MODE_NAMES[mode],
@@ -137,7 +198,15 @@ function onPaper({ hour, plenty }: Runs): string {
       ]
     }),
   )
-  const header = ['environments', 'mode', 'calls/s', 'quota once spread', 'quota for the rounds after a start', `start at ${quota.rate}/s`, `\`maxAge\` for 80 % of ${quota.rate}/s`]
+  const header = [
+    'environments',
+    'mode',
+    'calls/s',
+    'quota once spread',
+    'quota for the rounds after a start',
+    `start at ${quota.rate}/s`,
+    `\`maxAge\` for 80 % of ${quota.rate}/s`,
+  ]
   return `## On paper: 10,000 and 100,000 environments
 
 From the hour's calls of an environment in each \`maxAge\` of ${maxAge} s, for ${parameters} parameters:
@@ -145,7 +214,7 @@ From the hour's calls of an environment in each \`maxAge\` of ${maxAge} s, for $
 ${table(header, rows)}
 
 - Once spread: the mean and four standard deviations of a Poisson process, which independent calls come to.
-- Rounds after a start: the peak after the first ${plenty[0]!.settings.steadyFrom} s of ${whole(plenty[0]!.settings.environments)} environments that start within ${startsWithin / 1000} s
+- Rounds after a start: the peak after the first ${present(plenty[0]).settings.steadyFrom} s of ${whole(present(plenty[0]).settings.environments)} environments that start within ${startsWithin / 1000} s
   where nothing is throttled (${MODE_NAMES.ahead} ${whole(steadyOf(plenty, 'ahead').peak)}, ${MODE_NAMES.fixed} ${whole(steadyOf(plenty, 'fixed').peak)}), in proportion.
 
 AWS's figures, to be looked up for your account:
@@ -158,7 +227,7 @@ AWS's figures, to be looked up for your account:
 }
 
 function advice({ hour }: Runs): string {
-  const { maxAge, quota } = hour[0]!.settings
+  const { maxAge, quota } = present(hour[0]).settings
   const most = (quota.rate * 0.8 * maxAge) / steadyOf(hour, 'ahead').perEnvironmentAndMaxAge
   return `## What to do
 
@@ -172,7 +241,7 @@ function advice({ hour }: Runs): string {
 }
 
 function steadyOf(runs: readonly Run[], mode: Mode): Steady {
-  return runs.find(({ settings }) => settings.mode === mode)!.figures.calls.steady!
+  return present(present(runs.find(({ settings }) => settings.mode === mode)).figures.calls.steady)
 }
 
 type Row = readonly [name: string, show: (figures: Figures) => string]
@@ -180,11 +249,16 @@ type Row = readonly [name: string, show: (figures: Figures) => string]
 /** A column for each run. */
 function columns(runs: readonly Run[], rows: readonly Row[]): string {
   const names = runs.map(({ settings }) => MODE_NAMES[settings.mode])
-  return table(['', ...names], rows.map(([name, show]) => [name, ...runs.map(({ figures }) => show(figures))]))
+  return table(
+    ['', ...names],
+    rows.map(([name, show]) => [name, ...runs.map(({ figures }) => show(figures))]),
+  )
 }
 
 function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  return [header, header.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+  return [header, header.map(() => '---'), ...rows]
+    .map((cells) => `| ${cells.join(' | ')} |`)
+    .join('\n')
 }
 
 function readyAt({ allReadyAt }: Figures): string {
@@ -205,7 +279,9 @@ function roundedDown(number: number): number {
 }
 
 function seconds(milliseconds: number): string {
-  return milliseconds < 100_000 ? `${(milliseconds / 1000).toFixed(1)} s` : `${whole(milliseconds / 1000)} s`
+  return milliseconds < 100_000
+    ? `${(milliseconds / 1000).toFixed(1)} s`
+    : `${whole(milliseconds / 1000)} s`
 }
 
 function percent(share: number, digits = 2): string {

@@ -1,17 +1,10 @@
-/** `npm run fleet`: a fleet of Lambda environments on a virtual clock. Writes results.json and FLEET.md; with `--short` it only prints. */
+/** `npm run fleet`: a fleet of Lambda environments on a virtual clock. Writes FLEET.md and its charts; with `--short` it only prints. */
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { fleetCharts } from './charts.js'
 import { bundle, type Load } from './environment.js'
-import { simulate, type Figures, type Mode, type Settings } from './fleet.js'
+import { type Mode, type Run, type Settings, simulate } from './fleet.js'
 import { report } from './report.js'
-import type { Series } from './ssm.js'
-
-export interface Run {
-  readonly group: 'hour' | 'plenty' | 'parameters' | 'start' | 'spread' | 'repeated'
-  readonly settings: Settings
-  readonly figures: Figures
-  readonly series?: Series
-}
 
 const MODES: readonly Mode[] = ['ahead', 'fixed']
 const MINUTE = 60_000
@@ -48,26 +41,44 @@ if (flags.short) await runShort(load)
 else await runAll(load)
 
 async function runShort(load: Load): Promise<void> {
-  for (const mode of MODES) await run(load, 'hour', { mode, environments: 200, quota: { rate: 8, burst: 8 }, duration: 5 * MINUTE })
+  for (const mode of MODES)
+    await run(load, 'hour', {
+      mode,
+      environments: 200,
+      quota: { rate: 8, burst: 8 },
+      duration: 5 * MINUTE,
+    })
 }
 
 async function runAll(load: Load): Promise<void> {
   const runs: Run[] = []
-  const add = async (group: Run['group'], settings: Partial<Settings>): Promise<void> => void runs.push(await run(load, group, settings))
+  const add = async (group: Run['group'], settings: Partial<Settings>): Promise<void> =>
+    void runs.push(await run(load, group, settings))
 
   for (const mode of MODES) await add('hour', { mode })
-  for (const mode of MODES) await add('plenty', { mode, quota: PLENTY, duration: 6 * MINUTE, steadyFrom: 30 })
-  for (const parameters of [1, 2, 5, 10]) await add('parameters', { parameters, environments: 100, quota: PLENTY, duration: 10 * MINUTE })
+  for (const mode of MODES)
+    await add('plenty', { mode, quota: PLENTY, duration: 6 * MINUTE, steadyFrom: 30 })
+  for (const parameters of [1, 2, 5, 10])
+    await add('parameters', { parameters, environments: 100, quota: PLENTY, duration: 10 * MINUTE })
   for (const environments of SIZES) {
     // As long as it takes for all to get their values.
-    for (const rate of RATES) await add('start', { ...START, environments, quota: { rate, burst: rate }, duration: 10_000 + Math.ceil(environments / rate) * 2000 })
+    for (const rate of RATES)
+      await add('start', {
+        ...START,
+        environments,
+        quota: { rate, burst: rate },
+        duration: 10_000 + Math.ceil(environments / rate) * 2000,
+      })
   }
   for (const startsWithin of [10_000, 30_000]) await add('spread', { ...START, startsWithin })
-  for (const whenThrottled of ['repeat', 'back off'] as const) await add('repeated', { ...START, whenThrottled, timeout: 60_000 })
+  for (const whenThrottled of ['repeat', 'back off'] as const)
+    await add('repeated', { ...START, whenThrottled, timeout: 60_000 })
 
   const here = new URL('.', import.meta.url)
-  writeFileSync(new URL('results.json', here), `${withShortArrays(JSON.stringify({ runs }, null, 2))}\n`)
   writeFileSync(new URL('FLEET.md', here), report(runs))
+  for (const [file, svg] of Object.entries(fleetCharts(runs))) {
+    writeFileSync(new URL(`../charts/${file}`, here), `${svg}\n`)
+  }
 }
 
 async function run(load: Load, group: Run['group'], own: Partial<Settings>): Promise<Run> {
@@ -82,9 +93,4 @@ async function run(load: Load, group: Run['group'], own: Partial<Settings>): Pro
       `(simulated in ${((performance.now() - startedAt) / 1000).toFixed(1)} s)`,
   )
   return { group, settings, figures, ...((group === 'hour' || group === 'plenty') && { series }) }
-}
-
-/** Arrays of numbers on one line each. */
-function withShortArrays(json: string): string {
-  return json.replace(/\[[\d,.\s-]+\]/g, (array) => array.replace(/\s+/g, ''))
 }

@@ -1,4 +1,5 @@
 import type { Fetch, FetchResponse } from '../../lambda-cache.js'
+import { present } from '../present.js'
 import type { Clock } from './clock.js'
 
 /** Parameter Store behind a network, on a virtual clock. */
@@ -41,37 +42,48 @@ export interface SsmSettings {
   readonly changesEvery: number
 }
 
-export function createSsm(clock: Clock, random: () => number, { quota, latency, changesEvery }: SsmSettings): Ssm {
+export function createSsm(
+  clock: Clock,
+  random: () => number,
+  { quota, latency, changesEvery }: SsmSettings,
+): Ssm {
   const take = createBucket(clock, quota)
   const series: Series = { allowed: [], throttled: [] }
-  const valueAt = (name: string, time: number): string => `${name} ${Math.floor(time / changesEvery)}`
+  const valueAt = (name: string, time: number): string =>
+    `${name} ${Math.floor(time / changesEvery)}`
 
   const answer = (names: readonly string[]): FetchResponse => {
     const second = Math.floor(clock.now / 1000)
     const allowed = take()
     const counts = allowed ? series.allowed : series.throttled
     while (counts.length <= second) counts.push(0)
-    counts[second]! += 1
+    counts[second] = present(counts[second]) + 1
     if (!allowed) return response(400, { __type: 'ThrottlingException', message: 'Rate exceeded' })
-    return response(200, { Parameters: names.map((Name) => ({ Name, Value: valueAt(Name, clock.now) })), InvalidParameters: [] })
+    return response(200, {
+      Parameters: names.map((Name) => ({ Name, Value: valueAt(Name, clock.now) })),
+      InvalidParameters: [],
+    })
   }
 
-  const connect = (onCall: (names: readonly string[]) => void, onAnswer: (answer: Answered) => void): Fetch => (url, { headers, body }) =>
-    new Promise((resolve, reject) => {
-      if (headers['x-amz-target'] !== 'AmazonSSM.GetParameters' || !headers['authorization']) return reject(new Error(`not a signed GetParameters: ${url}`))
-      const names = (JSON.parse(body!) as { Names: string[] }).Names
-      const askedAt = clock.now
-      onCall(names)
-      const way = latency[0] + Math.floor(random() * (latency[1] - latency[0] + 1))
-      clock.at(clock.now + Math.ceil(way / 2), () => {
-        const answeredAt = clock.now
-        const answered = answer(names)
-        clock.at(answeredAt + Math.max(1, Math.floor(way / 2)), () => {
-          onAnswer({ status: answered.status, names, askedAt, answeredAt })
-          resolve(answered)
+  const connect =
+    (onCall: (names: readonly string[]) => void, onAnswer: (answer: Answered) => void): Fetch =>
+    (url, { headers, body }) =>
+      new Promise((resolve, reject) => {
+        if (headers['x-amz-target'] !== 'AmazonSSM.GetParameters' || !headers.authorization)
+          return reject(new Error(`not a signed GetParameters: ${url}`))
+        const names = (JSON.parse(present(body)) as { Names: string[] }).Names
+        const askedAt = clock.now
+        onCall(names)
+        const way = latency[0] + Math.floor(random() * (latency[1] - latency[0] + 1))
+        clock.at(clock.now + Math.ceil(way / 2), () => {
+          const answeredAt = clock.now
+          const answered = answer(names)
+          clock.at(answeredAt + Math.max(1, Math.floor(way / 2)), () => {
+            onAnswer({ status: answered.status, names, askedAt, answeredAt })
+            resolve(answered)
+          })
         })
       })
-    })
 
   return { connect, valueAt, series }
 }

@@ -1,8 +1,8 @@
 /** The same three calls over node:https, unsigned: what no alternative that uses node:https can be faster than. */
 import { Agent, request } from 'node:https'
-import { BUCKET, type Data, dataFrom, KEY, PARAMETERS, SECRET } from './job.js'
+import { type Answer, BUCKET, type Data, dataFrom, KEY, PARAMETERS, SECRET } from './job.js'
 
-const endpoint = process.env['AWS_ENDPOINT_URL']!
+const endpoint = process.env.AWS_ENDPOINT_URL as string
 const agent = new Agent({ keepAlive: true })
 
 export async function handler(): Promise<Data> {
@@ -14,19 +14,28 @@ export async function handler(): Promise<Data> {
   return dataFrom(Parameters, SecretString, flags)
 }
 
-async function call(action: string, input: object): Promise<any> {
+async function call(action: string, input: object): Promise<Answer> {
   const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': action }
   return send(endpoint, 'POST', headers, JSON.stringify(input))
 }
 
-function send(url: string, method: string, headers: Record<string, string>, body = ''): Promise<any> {
+function send(
+  url: string,
+  method: string,
+  headers: Record<string, string>,
+  body = '',
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const sent = request(url, { method, headers: { ...headers, 'content-length': Buffer.byteLength(body) }, agent }, (response) => {
-      const chunks: Buffer[] = []
-      response.on('data', (chunk: Buffer) => chunks.push(chunk))
-      response.on('end', () => resolve(JSON.parse(Buffer.concat(chunks).toString())))
-      response.on('error', reject)
-    })
+    const sent = request(
+      url,
+      { method, headers: { ...headers, 'content-length': Buffer.byteLength(body) }, agent },
+      (response) => {
+        const chunks: Buffer[] = []
+        response.on('data', (chunk: Buffer) => chunks.push(chunk))
+        response.on('end', () => resolve(JSON.parse(Buffer.concat(chunks).toString())))
+        response.on('error', reject)
+      },
+    )
     sent.on('error', reject).end(body)
   })
 }

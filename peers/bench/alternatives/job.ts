@@ -19,9 +19,21 @@ export interface Flags {
   readonly limits: readonly number[]
 }
 
-export function dataFrom(parameters: readonly Parameter[] | undefined, secret: string | undefined, flags: unknown): Data {
-  const [level, queue] = PARAMETERS.map((name) => parameters?.find(({ Name }) => Name === name)?.Value)
-  return { level: level!, queue: queue!, conn_string: secret!, flags: flags as Flags }
+export function dataFrom(
+  parameters: readonly Parameter[] | undefined,
+  secret: string | undefined,
+  flags: unknown,
+): Data {
+  const [level, queue] = PARAMETERS.map(
+    (name) => parameters?.find(({ Name }) => Name === name)?.Value,
+  )
+  return { level, queue, conn_string: secret, flags } as Data
+}
+
+/** What GetParameters and GetSecretValue answer. */
+export interface Answer {
+  readonly Parameters?: readonly Parameter[]
+  readonly SecretString?: string
 }
 
 /** As GetParameters answers. */

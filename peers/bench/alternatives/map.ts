@@ -5,7 +5,12 @@ import { type Data, MAX_AGE } from './job.js'
 const cache = new Map<string, { readonly value: unknown; readonly expiresAt: number }>()
 
 export async function handler(): Promise<Data> {
-  const [level, queue, conn_string, flags] = await Promise.all([read('level'), read('queue'), read('conn_string'), read('flags')])
+  const [level, queue, conn_string, flags] = await Promise.all([
+    read('level'),
+    read('queue'),
+    read('conn_string'),
+    read('flags'),
+  ])
   return { level, queue, conn_string, flags }
 }
 

@@ -10,9 +10,16 @@ const [level, queue] = PARAMETERS
 const cacheExpiry = MAX_AGE * 1000
 const client = new S3Client({ forcePathStyle: true })
 
-export const handler: (event: unknown, context: any) => Promise<Data> = middy()
+export const handler: (event: unknown, context: never) => Promise<Data> = middy()
   .use(ssm({ fetchData: { level, queue }, cacheKey: 'ssm', cacheExpiry, setToContext: true }))
-  .use(secretsManager({ fetchData: { conn_string: SECRET }, cacheKey: 'secrets', cacheExpiry, setToContext: true }))
+  .use(
+    secretsManager({
+      fetchData: { conn_string: SECRET },
+      cacheKey: 'secrets',
+      cacheExpiry,
+      setToContext: true,
+    }),
+  )
   .use({ before: readObject })
   .handler(async (_event: unknown, context: object): Promise<Data> => {
     const { level, queue, conn_string, flags } = context as Data
@@ -20,12 +27,16 @@ export const handler: (event: unknown, context: any) => Promise<Data> = middy()
   })
 
 async function readObject(request: middy.Request): Promise<void> {
-  const { value } = processCache({ cacheKey: 's3', cacheExpiry }, () => ({ flags: fetchObject() }), request)
+  const { value } = processCache(
+    { cacheKey: 's3', cacheExpiry },
+    () => ({ flags: fetchObject() }),
+    request,
+  )
   Object.assign(request.internal, value)
   Object.assign(request.context, await getInternal(['flags'], request))
 }
 
 async function fetchObject(): Promise<Flags> {
   const { Body } = await client.send(new GetObjectCommand({ Bucket: BUCKET, Key: KEY }))
-  return JSON.parse(await Body!.transformToString()) as Flags
+  return JSON.parse((await Body?.transformToString()) ?? '') as Flags
 }

@@ -7,8 +7,10 @@ import { BUCKET, type Data, type Flags, KEY, MAX_AGE, PARAMETERS, SECRET } from 
 
 class ObjectProvider extends BaseProvider {
   override async _get(key: string): Promise<string> {
-    const { Body } = await (this.client as S3Client).send(new GetObjectCommand({ Bucket: BUCKET, Key: key }))
-    return Body!.transformToString()
+    const { Body } = await (this.client as S3Client).send(
+      new GetObjectCommand({ Bucket: BUCKET, Key: key }),
+    )
+    return (await Body?.transformToString()) ?? ''
   }
 
   override async _getMultiple(): Promise<never> {
@@ -25,5 +27,10 @@ export async function handler(): Promise<Data> {
     getSecret(SECRET, { maxAge: MAX_AGE }),
     objects.get(KEY, { maxAge: MAX_AGE, transform: 'json' }),
   ])
-  return { level: parameters[level]!, queue: parameters[queue]!, conn_string: secret as string, flags: flags as Flags }
+  return {
+    level: parameters[level] as string,
+    queue: parameters[queue] as string,
+    conn_string: secret as string,
+    flags: flags as Flags,
+  }
 }

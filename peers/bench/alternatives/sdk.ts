@@ -12,7 +12,9 @@ export async function handler(): Promise<Data> {
   const [{ Parameters }, { SecretString }, text] = await Promise.all([
     ssm.send(new GetParametersCommand({ Names: [...PARAMETERS], WithDecryption: true })),
     secrets.send(new GetSecretValueCommand({ SecretId: SECRET })),
-    s3.send(new GetObjectCommand({ Bucket: BUCKET, Key: KEY })).then(({ Body }) => Body!.transformToString()),
+    s3
+      .send(new GetObjectCommand({ Bucket: BUCKET, Key: KEY }))
+      .then(({ Body }) => Body?.transformToString()),
   ])
-  return dataFrom(Parameters, SecretString, JSON.parse(text))
+  return dataFrom(Parameters, SecretString, JSON.parse(text ?? ''))
 }

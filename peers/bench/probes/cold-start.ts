@@ -8,11 +8,17 @@ import type { ColdStart } from '../results.js'
 type Bundle = { handler?: (event: object, context: object) => Promise<unknown> }
 
 const [bundle = ''] = process.argv.slice(2)
-const context = { functionName: 'bench', awsRequestId: 'first', getRemainingTimeInMillis: () => 30_000 }
+const context = {
+  functionName: 'bench',
+  awsRequestId: 'first',
+  getRemainingTimeInMillis: () => 30_000,
+}
 
 const cpuBefore = process.cpuUsage()
 const begin = performance.now()
-const { handler } = (bundle.endsWith('.cjs') ? createRequire(import.meta.url)(bundle) : await import(bundle)) as Bundle
+const { handler } = (
+  bundle.endsWith('.cjs') ? createRequire(import.meta.url)(bundle) : await import(bundle)
+) as Bundle
 const imported = performance.now()
 const value = await handler?.({}, context)
 const answered = performance.now()

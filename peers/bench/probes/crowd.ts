@@ -6,7 +6,9 @@ const [count = '', transport = '', folder = ''] = process.argv.slice(2)
 
 const fetch = transport === 'httpsFetch' ? httpsFetch : undefined
 const begin = performance.now()
-const reads = Array.from({ length: Number(count) }, (_, index) => getObject(`s3://prod-bucket/${index}/zeros-1024`, { file: join(folder, String(index)), fetch }))
+const reads = Array.from({ length: Number(count) }, (_, index) =>
+  getObject(`s3://prod-bucket/${index}/zeros-1024`, { file: join(folder, String(index)), fetch }),
+)
 const outcomes = await Promise.allSettled(reads)
 const seconds = (performance.now() - begin) / 1000
 
@@ -16,5 +18,11 @@ for (const outcome of outcomes) {
   const { code } = outcome.reason as LambdaCacheError
   failures[code] = (failures[code] ?? 0) + 1
 }
-process.stdout.write(JSON.stringify({ seconds, read: outcomes.filter(({ status }) => status === 'fulfilled').length, failures }))
+process.stdout.write(
+  JSON.stringify({
+    seconds,
+    read: outcomes.filter(({ status }) => status === 'fulfilled').length,
+    failures,
+  }),
+)
 process.exit()

@@ -9,5 +9,7 @@ const begin = performance.now()
 await handler({ bucket, key, file })
 const seconds = (performance.now() - begin) / 1000
 // maxRSS is in kilobytes.
-process.stdout.write(JSON.stringify({ seconds, memory: process.resourceUsage().maxRSS / 2 ** 10 - before / 2 ** 20 }))
+process.stdout.write(
+  JSON.stringify({ seconds, memory: process.resourceUsage().maxRSS / 2 ** 10 - before / 2 ** 20 }),
+)
 process.exit()

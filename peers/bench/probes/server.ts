@@ -4,21 +4,29 @@
  * With key and certificate it speaks TLS. It prints its port, and ends when its standard input does.
  */
 import { readFileSync } from 'node:fs'
-import { createServer as createPlainServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import {
+  createServer as createPlainServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 
 const [delay = '0', key, certificate] = process.argv.slice(2)
 
 const server =
-  key && certificate ? createTlsServer({ key: readFileSync(key), cert: readFileSync(certificate) }, serve) : createPlainServer(serve)
+  key && certificate
+    ? createTlsServer({ key: readFileSync(key), cert: readFileSync(certificate) }, serve)
+    : createPlainServer(serve)
 server.listen(0, 'localhost', () => console.log((server.address() as AddressInfo).port))
 process.stdin.on('end', () => process.exit()).resume()
 
 function serve(request: IncomingMessage, response: ServerResponse): void {
   const chunks: Buffer[] = []
   request.on('data', (chunk: Buffer) => chunks.push(chunk))
-  request.on('end', () => setTimeout(() => answer(request, Buffer.concat(chunks).toString(), response), Number(delay)))
+  request.on('end', () =>
+    setTimeout(() => answer(request, Buffer.concat(chunks).toString(), response), Number(delay)),
+  )
 }
 
 function answer(request: IncomingMessage, body: string, response: ServerResponse): void {
@@ -26,7 +34,8 @@ function answer(request: IncomingMessage, body: string, response: ServerResponse
   const [, size] = /\/zeros-(\d+)(?:\?|$)/.exec(request.url ?? '') ?? []
   if (size) sendZeros(response, Number(size))
   else if (action === 'AmazonSSM.GetParameters') sendJson(response, getParameters(JSON.parse(body)))
-  else if (action === 'secretsmanager.GetSecretValue') sendJson(response, getSecretValue(JSON.parse(body)))
+  else if (action === 'secretsmanager.GetSecretValue')
+    sendJson(response, getSecretValue(JSON.parse(body)))
   else if (request.method === 'GET') sendObject(response, '{"beta":true,"limits":[1,2,3]}')
   else response.writeHead(400).end()
 }
@@ -57,18 +66,29 @@ function getSecretValue({ SecretId }: { SecretId: string }): object {
 
 function sendJson(response: ServerResponse, content: object): void {
   const body = JSON.stringify(content)
-  const headers = { 'content-type': 'application/x-amz-json-1.1', 'x-amzn-requestid': '6b9c1d52-0000-4000-8000-000000000001' }
+  const headers = {
+    'content-type': 'application/x-amz-json-1.1',
+    'x-amzn-requestid': '6b9c1d52-0000-4000-8000-000000000001',
+  }
   response.writeHead(200, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)
 }
 
 function sendObject(response: ServerResponse, body: string): void {
-  const headers = { 'content-type': 'application/json', etag: '"0123456789abcdef0123456789abcdef"', 'x-amz-request-id': '0123456789ABCDEF' }
+  const headers = {
+    'content-type': 'application/json',
+    etag: '"0123456789abcdef0123456789abcdef"',
+    'x-amz-request-id': '0123456789ABCDEF',
+  }
   response.writeHead(200, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)
 }
 
 /** As fast as the other side takes them. */
 function sendZeros(response: ServerResponse, size: number): void {
-  const headers = { 'content-type': 'binary/octet-stream', etag: '"fedcba9876543210fedcba9876543210"', 'x-amz-request-id': '0123456789ABCDEF' }
+  const headers = {
+    'content-type': 'binary/octet-stream',
+    etag: '"fedcba9876543210fedcba9876543210"',
+    'x-amz-request-id': '0123456789ABCDEF',
+  }
   response.writeHead(200, { ...headers, 'content-length': size })
   const piece = Buffer.alloc(2 ** 18)
   let left = size

@@ -14,8 +14,9 @@ const { handler: bare } = (await import(bareBundle)) as { handler: Handler }
 const base: number[] = []
 const over: number[] = []
 for (let turn = 0; turn < Number(turns); turn += 1) {
-  base.push(await time(bare))
-  over.push((await time(handler)) - base.at(-1)!)
+  const bareTime = await time(bare)
+  base.push(bareTime)
+  over.push((await time(handler)) - bareTime)
 }
 process.stdout.write(JSON.stringify({ base: median(base), over: median(over) }))
 process.exit()

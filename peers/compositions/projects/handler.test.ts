@@ -11,7 +11,10 @@ test('has its values', async () => {
 })
 
 test('lets its own error out', async () => {
-  const message = await handler({ fails: true }, context).then(String, (error: Error) => error.message)
+  const message = await handler({ fails: true }, context).then(
+    String,
+    (error: Error) => error.message,
+  )
   expect(message).toEqual('the password is out of date')
 })
 

@@ -5,7 +5,7 @@ import { httpsFetch, LambdaCacheError, withCache } from './lambda-cache'
 /** What the handler fails with where its secret is out of date. */
 export class LoginError extends Error {}
 
-const transport = process.env['TRANSPORT'] === 'httpsFetch' ? { fetch: httpsFetch } : {}
+const transport = process.env.TRANSPORT === 'httpsFetch' ? { fetch: httpsFetch } : {}
 
 export const handler = withCache(
   async (event: { fails?: boolean }, context) => {
@@ -21,7 +21,10 @@ export const handler = withCache(
   },
 )
 
-export const missing = withCache(async (_: object, context) => context.missing, { ssm: ['/app/missing'], ...transport })
+export const missing = withCache(async (_: object, context) => context.missing, {
+  ssm: ['/app/missing'],
+  ...transport,
+})
 
 /** The code of the library's own error. */
 export function codeOf(error: unknown): string | undefined {

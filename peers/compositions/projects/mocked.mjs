@@ -17,7 +17,9 @@ const tools = {
   async msw() {
     const { http, HttpResponse } = await import('msw')
     const { setupServer } = await import('msw/node')
-    setupServer(http.post(`${url}/`, () => HttpResponse.json(answer))).listen({ onUnhandledRequest: 'error' })
+    setupServer(http.post(`${url}/`, () => HttpResponse.json(answer))).listen({
+      onUnhandledRequest: 'error',
+    })
   },
   async undici() {
     const { MockAgent, setGlobalDispatcher } = await import('undici')
@@ -31,5 +33,8 @@ const tools = {
 if (order === 'tool first') await tools[tool]()
 const { getParameter, httpsFetch } = await import('./lambda-cache.ts')
 if (order !== 'tool first') await tools[tool]()
-assert.equal(await getParameter('/app/parameter', transport === 'httpsFetch' ? { fetch: httpsFetch } : {}), 'mocked')
+assert.equal(
+  await getParameter('/app/parameter', transport === 'httpsFetch' ? { fetch: httpsFetch } : {}),
+  'mocked',
+)
 process.exit()

@@ -9,5 +9,12 @@ export const compose: Compose = ({ withCache }, fetch) => {
     const handleRecord = async (_: SQSRecord, given?: object) => use(given as Values)
     return processPartialResponse(event, handleRecord, processor, { context })
   }, optionsWith(fetch))
-  return { invoke: async (context) => handler({ Records: [{ messageId: '1', body: '{}', eventSource: 'aws:sqs' } as SQSRecord] }, context, () => {}) }
+  return {
+    invoke: async (context) =>
+      handler(
+        { Records: [{ messageId: '1', body: '{}', eventSource: 'aws:sqs' } as SQSRecord] },
+        context,
+        () => {},
+      ),
+  }
 }

@@ -1,5 +1,8 @@
 import { IdempotencyConfig, makeIdempotent } from '@aws-lambda-powertools/idempotency'
-import { BasePersistenceLayer, IdempotencyRecord } from '@aws-lambda-powertools/idempotency/persistence'
+import {
+  BasePersistenceLayer,
+  type IdempotencyRecord,
+} from '@aws-lambda-powertools/idempotency/persistence'
 import { type Compose, optionsWith, use } from '../wrapper.js'
 
 /** A store in memory, instead of DynamoDB. */
@@ -27,7 +30,13 @@ export const emits = /COMPLETED/
 export const compose: Compose = ({ withCache }, fetch) => {
   const handler = withCache(async (event: { id: string }, context) => {
     config.registerLambdaContext(context)
-    return makeIdempotent(async (_: { id: string }) => use(context), { persistenceStore: store, config })(event)
+    return makeIdempotent(async (_: { id: string }) => use(context), {
+      persistenceStore: store,
+      config,
+    })(event)
   }, optionsWith(fetch))
-  return { invoke: (context) => handler({ id: context.awsRequestId }, context), emitted: () => store.records.join('\n') }
+  return {
+    invoke: (context) => handler({ id: context.awsRequestId }, context),
+    emitted: () => store.records.join('\n'),
+  }
 }

@@ -4,7 +4,10 @@ import { inSegment, segments } from '../segment.js'
 import { type Compose, optionsWith, use } from '../wrapper.js'
 
 // Outside of Lambda it traces nothing.
-Object.assign(process.env, { AWS_XRAY_CONTEXT_MISSING: 'IGNORE_ERROR', AWS_EXECUTION_ENV: 'AWS_Lambda_nodejs24.x' })
+Object.assign(process.env, {
+  AWS_XRAY_CONTEXT_MISSING: 'IGNORE_ERROR',
+  AWS_EXECUTION_ENV: 'AWS_Lambda_nodejs24.x',
+})
 const tracer = new Tracer({ serviceName: 'orders', enabled: true })
 AWSXRay.capturePromise()
 
@@ -18,7 +21,11 @@ export const compose: Compose = ({ withCache }, fetch) => {
     return answer
   }, optionsWith(fetch))
   return {
-    invoke: (context) => inSegment(() => handler({}, context), (error) => tracer.addErrorAsMetadata(error)),
+    invoke: (context) =>
+      inSegment(
+        () => handler({}, context),
+        (error) => tracer.addErrorAsMetadata(error),
+      ),
     emitted: () => segments.join('\n'),
   }
 }

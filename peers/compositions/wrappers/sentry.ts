@@ -17,9 +17,14 @@ Sentry.init({
 export const emits = /the handler failed/
 
 export const compose: Compose = ({ withCache }, fetch) => {
-  const handler = Sentry.wrapHandler(withCache(async (_: object, context) => use(context), optionsWith(fetch)))
+  const handler = Sentry.wrapHandler(
+    withCache(async (_: object, context) => use(context), optionsWith(fetch)),
+  )
   return {
     invoke: async (context) => handler({ path: '/orders' }, context, () => {}),
-    emitted: async () => (await Sentry.flush(2000), sent.join('\n')),
+    emitted: async () => {
+      await Sentry.flush(2000)
+      return sent.join('\n')
+    },
   }
 }

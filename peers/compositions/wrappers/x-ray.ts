@@ -14,7 +14,11 @@ export const emits = /the handler failed/
 export const compose: Compose = ({ withCache }, fetch) => {
   const handler = withCache(async (_: object, context) => use(context), optionsWith(fetch))
   return {
-    invoke: (context) => inSegment(() => handler({}, context), (error, segment) => segment.addError(error)),
+    invoke: (context) =>
+      inSegment(
+        () => handler({}, context),
+        (error, segment) => segment.addError(error),
+      ),
     emitted: () => segments.join('\n'),
   }
 }

@@ -1,4 +1,4 @@
 /** lambda-cache as it comes, over the global fetch. */
-import { makeHandler } from './lambda-cache-handler.js'
+import { makeHandler } from './make-handler.js'
 
 export const handler = makeHandler()

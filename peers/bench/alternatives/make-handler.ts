@@ -4,7 +4,12 @@ import { BUCKET, type Data, type Flags, KEY, MAX_AGE, PARAMETERS, SECRET } from 
 
 export function makeHandler(fetch?: Fetch) {
   return withCache(
-    async (_event: object, { level, queue, conn_string, flags }): Promise<Data> => ({ level, queue, conn_string, flags }),
+    async (_event: object, { level, queue, conn_string, flags }): Promise<Data> => ({
+      level,
+      queue,
+      conn_string,
+      flags,
+    }),
     {
       ssm: PARAMETERS,
       secrets: [SECRET],

@@ -1,0 +1,79 @@
+/** `npm run size`: what lambda-cache.ts weighs, whole, by import and by section, beside its budgets. */
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { buildSync, transformSync } from 'esbuild'
+
+export interface Size {
+  readonly minified: number
+  readonly gzipped: number
+}
+
+/** The build fails above it. */
+export const LIMIT = 9216
+
+/** Goals, in bytes: of the whole file, and of a bundle that imports one of its functions. */
+export const BUDGETS = [
+  { name: 'lambda-cache.ts', budget: 8192 },
+  { name: 'withCache', budget: 7680 },
+  { name: 'getParameter', budget: 6144 },
+  { name: 'getSecret', budget: 6144 },
+  { name: 'getObject', budget: 6144 },
+  { name: 'sign', budget: 896 },
+] as const
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const source = readFileSync(new URL('../lambda-cache.ts', import.meta.url), 'utf8')
+
+/** The whole file: `esbuild --minify --format=esm | gzip -9`. */
+export function sizeOfFile(code: string = source): Size {
+  return weigh(transformSync(code, { loader: 'ts', format: 'esm', minify: true }).code)
+}
+
+/** A bundle of what is imported, as in {@link bundleOf}. */
+export function sizeOfImport(names: string): Size {
+  return weigh(bundleOf(names))
+}
+
+/** `esbuild --bundle --minify --format=esm --platform=node`. */
+export function bundleOf(names: string): string {
+  const contents = `export { ${names} } from './lambda-cache.js'`
+  const { outputFiles } = buildSync({
+    stdin: { contents, resolveDir: root, loader: 'ts' },
+    bundle: true,
+    format: 'esm',
+    minify: true,
+    platform: 'node',
+    write: false,
+  })
+  return outputFiles[0]?.text ?? ''
+}
+
+function weigh(code: string): Size {
+  const gzipped = execFileSync('gzip', ['-9'], { input: code })
+  return { minified: Buffer.byteLength(code), gzipped: gzipped.length }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  console.log('minified  gzipped   budget  whole, and imported alone')
+  for (const { name, budget } of BUDGETS) {
+    const size = name === 'lambda-cache.ts' ? sizeOfFile() : sizeOfImport(name)
+    if (name === 'lambda-cache.ts' && size.gzipped > LIMIT) process.exitCode = 1
+    const over = size.gzipped > budget ? `, ${size.gzipped - budget} bytes over` : ''
+    console.log(`${row(size.minified, size.gzipped, budget)}  ${name}${over}`)
+  }
+  console.log('\nminified  gzipped           what the file would save without this section')
+  const whole = sizeOfFile()
+  const sections = source.split(/^(?=\/\/ ---- )/m)
+  for (const [index, section] of sections.entries()) {
+    const title = /^\/\/ ---- (.*) ----/.exec(section)?.[1] ?? 'header and imports'
+    const rest = sizeOfFile(sections.filter((_, other) => other !== index).join(''))
+    console.log(
+      `${row(whole.minified - rest.minified, whole.gzipped - rest.gzipped)}           ${title}`,
+    )
+  }
+}
+
+function row(...figures: number[]): string {
+  return figures.map((figure) => String(figure).padStart(8)).join(' ')
+}
