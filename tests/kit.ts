@@ -8,12 +8,30 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
-import { afterEach, beforeEach, describe, mock, } from 'node:test'
+import { afterEach, beforeEach, describe, mock } from 'node:test'
 import { inspect } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { type LocalAws, type Seed, startLocalAws } from '../examples/local-aws.js'
-import { clearCache, type EntryOptions, type ErrorDetails, type Fetch, getObject, getParameter, getSecret, httpsFetch, LambdaCacheError, type LambdaContext, type Options, type ResponseStream, sign, type SignRequest, type Source, withCache } from '../lambda-cache.js'
+import {
+  clearCache,
+  type EntryOptions,
+  type ErrorDetails,
+  type Fetch,
+  getObject,
+  getParameter,
+  getSecret,
+  httpsFetch,
+  LambdaCacheError,
+  type LambdaContext,
+  type Options,
+  type ResponseStream,
+  type SignRequest,
+  type Source,
+  sign,
+  withCache,
+} from '../lambda-cache.js'
+import { lambdaContext } from './context.js'
 
 // ---- Kit: every test begins with an empty cache, a clock that stands still, and an environment of its own ----
 
@@ -66,10 +84,16 @@ export function callLoopback(...[url, init]: Parameters<Fetch>): ReturnType<Fetc
 }
 
 /** Describes what goes over real sockets: over `fetch`, and the same over `httpsFetch`. */
-export function describeOverBoth(title: string, tests: () => void, options: { readonly skip?: string | false } = {}): void {
+export function describeOverBoth(
+  title: string,
+  tests: () => void,
+  options: { readonly skip?: string | false } = {},
+): void {
   for (const name of Object.keys(TRANSPORTS) as Transport[]) {
     describe(`${title}, over ${name}`, options, () => {
-      beforeEach(() => void (transport = name))
+      beforeEach(() => {
+        transport = name
+      })
       tests()
     })
   }
@@ -77,7 +101,8 @@ export function describeOverBoth(title: string, tests: () => void, options: { re
 
 /** In place of whatever is set for AWS and for this library. */
 export function setEnvironment(variables: Record<string, string>): void {
-  for (const name of Object.keys(process.env)) if (/^(AWS|LAMBDA)_/.test(name)) delete process.env[name]
+  for (const name of Object.keys(process.env))
+    if (/^(AWS|LAMBDA)_/.test(name)) delete process.env[name]
   Object.assign(process.env, variables)
 }
 
@@ -126,10 +151,17 @@ export function script(...answers: (Answer | ((sent: Sent) => Answer))[]): Scrip
     assert.equal(redirect, 'manual')
     const request = { url, body, ...init, at: Date.now() }
     const answer = answers[Math.min(sent.push(request), answers.length) - 1]
-    const given = answer instanceof Response ? await copyOf(answer) : typeof answer === 'function' ? answer(request) : answer
+    const given =
+      answer instanceof Response
+        ? await copyOf(answer)
+        : typeof answer === 'function'
+          ? answer(request)
+          : answer
     if (given instanceof Error) throw given
     if (given instanceof Response) return given
-    return new Promise((_, reject) => init.signal.addEventListener('abort', () => reject(init.signal.reason as Error)))
+    return new Promise((_, reject) =>
+      init.signal.addEventListener('abort', () => reject(init.signal.reason as Error)),
+    )
   }
   return { fetch, sent }
 }
@@ -140,28 +172,48 @@ export async function copyOf(answer: Response): Promise<Response> {
   return new Response(body && (await answer.clone().arrayBuffer()), { status, headers })
 }
 
-export function reply(status: number, body: string | object = '', headers: Record<string, string> = {}): Response {
+export function reply(
+  status: number,
+  body: string | object = '',
+  headers: Record<string, string> = {},
+): Response {
   const content = typeof body === 'string' ? body : JSON.stringify(body)
-  return new Response(content === '' ? null : content, { status, headers: { date: new Date(START).toUTCString(), ...headers } })
+  return new Response(content === '' ? null : content, {
+    status,
+    headers: { date: new Date(START).toUTCString(), ...headers },
+  })
 }
 
 /** An error of a JSON service. */
-export function refusal(code: string, message = `${CANARY}-body`, headers?: Record<string, string>): Response {
+export function refusal(
+  code: string,
+  message = `${CANARY}-body`,
+  headers?: Record<string, string>,
+): Response {
   return reply(400, { __type: `com.amazonaws.service#${code}`, message }, headers)
 }
 
 /** An error of S3. */
 export function xml(status: number, code: string, headers?: Record<string, string>): Response {
-  return reply(status, `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>${CANARY}-body</Message></Error>`, headers)
+  return reply(
+    status,
+    `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>${CANARY}-body</Message></Error>`,
+    headers,
+  )
 }
 
 export function parameters(values: Record<string, string>, invalid: string[] = []): Response {
-  return reply(200, { Parameters: Object.entries(values).map(([Name, Value]) => ({ Name, Value })), InvalidParameters: invalid })
+  return reply(200, {
+    Parameters: Object.entries(values).map(([Name, Value]) => ({ Name, Value })),
+    InvalidParameters: invalid,
+  })
 }
 
 /** What fetch rejects with when there is no answer. */
 export function unreachable(code: string): TypeError {
-  return new TypeError('fetch failed', { cause: Object.assign(new Error(`${code} ${CANARY}-body`), { code }) })
+  return new TypeError('fetch failed', {
+    cause: Object.assign(new Error(`${code} ${CANARY}-body`), { code }),
+  })
 }
 
 /** Lets everything go on that waits for neither the network nor a timer. */
@@ -182,7 +234,9 @@ export async function elapse<T>(work: () => Promise<T>): Promise<T> {
   mock.timers.reset()
   mock.timers.enable({ apis: ['Date', 'setTimeout'], now: START })
   let settled = false
-  const promise = work().finally(() => (settled = true))
+  const promise = work().finally(() => {
+    settled = true
+  })
   promise.catch(() => {})
   for (await turns(); !settled; await turns(1)) {
     assert.ok(Date.now() < START + MINUTE, 'still not done after a minute')
@@ -196,26 +250,14 @@ export function pass(milliseconds: number): void {
   mock.timers.setTime(Date.now() + milliseconds)
 }
 
-export function lambdaContext(): LambdaContext {
-  return {
-    callbackWaitsForEmptyEventLoop: true,
-    functionName: 'function',
-    functionVersion: '$LATEST',
-    invokedFunctionArn: 'arn:aws:lambda:us-east-1:123456789012:function:function',
-    memoryLimitInMB: '128',
-    awsRequestId: 'request',
-    logGroupName: 'group',
-    logStreamName: 'stream',
-    getRemainingTimeInMillis: () => 5 * MINUTE,
-    done() {},
-    fail() {},
-    succeed() {},
-  }
-}
+export { lambdaContext }
 
 /** Invokes a handler that gives what its context holds under these names. */
 export function invoking(options: Options, ...names: string[]): () => Promise<unknown[]> {
-  const handler = withCache((_: unknown, context) => names.map((name) => Reflect.get(context, name) as unknown), options)
+  const handler = withCache(
+    (_: unknown, context) => names.map((name) => Reflect.get(context, name) as unknown),
+    options,
+  )
   return () => handler({}, lambdaContext())
 }
 
@@ -226,22 +268,38 @@ export function collectGarbage(): void {
 }
 
 /** The error of a call, which must be one of the library's, with these details and these texts in its message. */
-export async function failure(call: unknown, details: Partial<ErrorDetails> = {}, ...texts: string[]): Promise<LambdaCacheError> {
-  const error: unknown = await (async () => (typeof call === 'function' ? (call as () => unknown)() : call))().then(
+export async function failure(
+  call: unknown,
+  details: Partial<ErrorDetails> = {},
+  ...texts: string[]
+): Promise<LambdaCacheError> {
+  const error: unknown = await (async () =>
+    typeof call === 'function' ? (call as () => unknown)() : call)().then(
     (value) => assert.fail(`expected an error, got ${inspect(value)}`),
     (reason: unknown) => reason,
   )
   assert.ok(error instanceof LambdaCacheError, inspect(error))
-  const got = Object.fromEntries(Object.keys(details).map((name) => [name, Reflect.get(error, name) as unknown]))
+  const got = Object.fromEntries(
+    Object.keys(details).map((name) => [name, Reflect.get(error, name) as unknown]),
+  )
   assert.deepEqual(got, details, error.message)
-  for (const text of texts) assert.ok(error.message.includes(text), `expected "${text}" in: ${error.message}`)
+  for (const text of texts)
+    assert.ok(error.message.includes(text), `expected "${text}" in: ${error.message}`)
   return error
 }
 
 /** Everything that a logger could make of an error. */
 export function everythingIn(error: unknown): string {
   const { message, stack, cause } = error as Error
-  return [String(error), message, stack, inspect(error, { depth: 10, showHidden: true }), JSON.stringify(error), JSON.stringify(cause), inspect(cause)].join('\n')
+  return [
+    String(error),
+    message,
+    stack,
+    inspect(error, { depth: 10, showHidden: true }),
+    JSON.stringify(error),
+    JSON.stringify(cause),
+    inspect(cause),
+  ].join('\n')
 }
 
 export function assertKeepsSecrets(error: unknown): void {
@@ -258,7 +316,12 @@ export function signing(request: SignRequest) {
     return mock.method(crypto, name, (...args: unknown[]) => {
       const hash = create(...args)
       const { update } = hash
-      return Object.assign(hash, { update: (text: string) => Reflect.apply(update, hash, [(texts[name] = text)]) as unknown })
+      return Object.assign(hash, {
+        update(text: string) {
+          texts[name] = text
+          return Reflect.apply(update, hash, [text]) as unknown
+        },
+      })
     })
   })
   syncBuiltinESMExports()
@@ -266,7 +329,11 @@ export function signing(request: SignRequest) {
   for (const spy of spies) spy.mock.restore()
   syncBuiltinESMExports()
   const [, signature] = /Signature=(\w+)$/.exec(authorization ?? '') ?? []
-  return { canonicalRequest: String(texts['createHash']), stringToSign: texts['createHmac'], signature }
+  return {
+    canonicalRequest: String(texts.createHash),
+    stringToSign: texts.createHmac,
+    signature,
+  }
 }
 
 export const text = (content: string): string => content
@@ -329,7 +396,6 @@ export const SOURCES: readonly SourceCase[] = [
 /** Where one source will do, since the sources share the code. */
 export const [SSM, SECRETS, S3] = SOURCES as [SourceCase, SourceCase, SourceCase]
 
-
 export const realTimeout = globalThis.setTimeout
 
 /** From here on timeouts pass with the clock, and not by themselves. */
@@ -347,7 +413,9 @@ export async function paced<T>(work: () => Promise<T>): Promise<T> {
   await turns()
   mockTimeouts()
   let settled = false
-  const promise = work().finally(() => (settled = true))
+  const promise = work().finally(() => {
+    settled = true
+  })
   promise.catch(() => {})
   for (let turn = 0; !settled; turn += 1) {
     assert.ok(turn < 100_000, 'it takes for ever')
@@ -376,7 +444,14 @@ export async function calm(): Promise<void> {
 /** Whether a promise has come to its end. */
 export async function isSettled(promise: Promise<unknown>): Promise<boolean> {
   let settled = false
-  promise.then(() => (settled = true), () => (settled = true))
+  promise.then(
+    () => {
+      settled = true
+    },
+    () => {
+      settled = true
+    },
+  )
   await turns()
   return settled
 }
@@ -384,7 +459,12 @@ export async function isSettled(promise: Promise<unknown>): Promise<boolean> {
 /** The lines that go to the console. */
 export function consoleLines(): string[] {
   const lines: string[] = []
-  for (const method of ['log', 'info', 'warn', 'error', 'debug'] as const) mock.method(console, method, (...args: unknown[]) => void lines.push(args.map(String).join(' ')))
+  for (const method of ['log', 'info', 'warn', 'error', 'debug'] as const)
+    mock.method(
+      console,
+      method,
+      (...args: unknown[]) => void lines.push(args.map(String).join(' ')),
+    )
   return lines
 }
 
@@ -393,19 +473,36 @@ export function scene(first: Answer) {
   let [answer, gate] = [first, Promise.resolve()]
   const { fetch, sent } = script(() => (answer instanceof Response ? answer.clone() : answer))
   const held: Fetch = async (url, init) => {
-    const [outcome] = await Promise.all([fetch(url, init).then((response) => () => response, (error: unknown) => () => Promise.reject(error)), gate])
+    const [outcome] = await Promise.all([
+      fetch(url, init).then(
+        (response) => () => response,
+        (error: unknown) => () => Promise.reject(error),
+      ),
+      gate,
+    ])
     return outcome()
   }
-  const say = (next: Answer) => void (answer = next)
+  const say = (next: Answer) => {
+    answer = next
+  }
   const hold = () => {
     let release = (): void => {}
-    gate = new Promise((resolve) => (release = resolve))
+    gate = new Promise((resolve) => {
+      release = resolve
+    })
     return release
   }
   /** The same, as a `custom` entry has it. */
   const load = async (): Promise<string> => {
-    const response = await held('http://127.0.0.1/', { method: 'GET', headers: {}, redirect: 'manual', signal: new AbortController().signal })
-    return response.status === 200 ? response.text() : Promise.reject(new Error(`HTTP ${response.status}`))
+    const response = await held('http://127.0.0.1/', {
+      method: 'GET',
+      headers: {},
+      redirect: 'manual',
+      signal: new AbortController().signal,
+    })
+    return response.status === 200
+      ? response.text()
+      : Promise.reject(new Error(`HTTP ${response.status}`))
   }
   return { fetch: held, load, sent, say, hold }
 }
@@ -413,9 +510,27 @@ export function scene(first: Answer) {
 export type Scene = ReturnType<typeof scene>
 
 /** What the cache does is the same for every source: those of AWS, each with three attempts, and `custom`, with one. */
-export const CACHED: readonly { readonly source: Source; readonly id: string; readonly attempts: number; answer(value: string): Response; options(aws: Scene): Options }[] = [
-  ...SOURCES.map(({ source, id, answer, entry }) => ({ source, id, attempts: 3, answer, options: ({ fetch }: Scene) => ({ ...entry(), fetch }) })),
-  { source: 'custom', id: 'value', attempts: 1, answer: (value) => reply(200, value), options: ({ load }) => ({ custom: [{ as: 'value', load }] }) },
+export const CACHED: readonly {
+  readonly source: Source
+  readonly id: string
+  readonly attempts: number
+  answer(value: string): Response
+  options(aws: Scene): Options
+}[] = [
+  ...SOURCES.map(({ source, id, answer, entry }) => ({
+    source,
+    id,
+    attempts: 3,
+    answer,
+    options: ({ fetch }: Scene) => ({ ...entry(), fetch }),
+  })),
+  {
+    source: 'custom',
+    id: 'value',
+    attempts: 1,
+    answer: (value) => reply(200, value),
+    options: ({ load }) => ({ custom: [{ as: 'value', load }] }),
+  },
 ]
 
 /** A small generator of numbers that look random and are the same in every run (mulberry32). */
@@ -431,10 +546,16 @@ export function seeded(seed: number): () => number {
 /** The runtime's context with so much time left, as Lambda counts it. */
 export function contextWith(milliseconds: number): LambdaContext {
   const end = Date.now() + milliseconds
-  return { ...lambdaContext(), getRemainingTimeInMillis: () => end - Date.now() }
+  return lambdaContext(() => end - Date.now())
 }
 
 /** The stream that the runtime gives to a handler that streams. */
 export function responseStream(): PassThrough & ResponseStream {
   return Object.assign(new PassThrough(), { setContentType() {} })
+}
+
+/** A value that has to be there. */
+export function present<T>(value: T | null | undefined): T {
+  assert.ok(value !== undefined && value !== null, 'there is no such value')
+  return value
 }
