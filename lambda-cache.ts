@@ -291,7 +291,7 @@ export function withCache<
     const context = Object(streams ? rest.shift() : second)
 
     function run({ properties }: Reading): unknown {
-      // A name that is there already is somebody else's, unless the context has come before.
+      // A name that is there already is somebody else's, unless this wrapper has defined it.
       for (const { as } of entries) {
         if (
           as in context &&
@@ -400,15 +400,15 @@ export const withCacheStream: <
   options: O,
 ) => CachedStreamHandler<E, S, R, Bare<C, O>> = withCache as never
 
-/** Of a value, with what it was read for. */
+/** Of a property, with the entries of the wrapper that has defined it. */
 type Getter = (() => unknown) & { readonly entries: readonly Entry[] }
 
-/** What an entry was read as. */
+/** All entries of a wrapper, as they were read at one moment. */
 interface Reading {
-  /** In the order of the entries. */
+  /** In the order of the entries, and of the names of a group. */
   readonly answers: readonly Answer[]
   readonly properties: PropertyDescriptorMap
-  /** Whether nothing has come since, and no value has expired or may be refreshed ahead. */
+  /** Whether nothing has come in since, and no value is due. */
   isFresh(): boolean
 }
 
@@ -427,7 +427,7 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
     ),
     isFresh() {
       const now = Date.now()
-      // A clock that was set back shows a time before all of this.
+      // A clock that was set back shows a time before the reading.
       return event === events && now >= since && now < until
     },
   }
@@ -525,12 +525,12 @@ export function json<T>(text: string): T {
 interface Entry extends EveryOption {
   readonly kind: SourceKind
   readonly as: string
-  /** What it reads, with the last segments: one thing, or for a group several. */
+  /** What to read, each with its last segment: several for a group. */
   readonly ids: readonly (readonly [segment: string, id: string])[]
   readonly maxAge: number
   readonly staleIfError: number
   readonly decrypt: boolean
-  /** There for an object that is downloaded, and only then. */
+  /** Set for an object that is downloaded, and only then. */
   readonly file: string | undefined
 }
 
@@ -561,8 +561,6 @@ interface Environment {
   readonly LAMBDA_CACHE_MAX_AGE?: string
 }
 
-/** What an option has to be, in words that contain its `typeof`. */
-
 /** Names that Lambda's context has, or that mean something to JavaScript. */
 const RESERVED_NAMES =
   'awsRequestId callbackWaitsForEmptyEventLoop clientContext done fail functionName ' +
@@ -590,7 +588,7 @@ function toEntries(given: Options): Entry[] {
       toEntry(kind, entry, options),
     ),
   )
-  // Those that every object has are taken.
+  // An ordinary object, so that the names that every object has are taken, too.
   const taken: Record<string, boolean> = {}
   for (const { as } of entries) {
     if (as in taken || RESERVED_NAMES.split(' ').includes(as))
@@ -829,8 +827,8 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
     return answer
   }
   if (answer && !isForced && isYoungerThan(RETRY_PAUSE, answer.failed)) return answer
-  let refresh: Refresh | undefined
 
+  let refresh: Refresh | undefined
   // The error takes 200 ms to get out. With an answer to fall back on, half of the remaining time
   // is left to the handler.
   const limit = answer ? (Date.now() + end) / 2 : end - 200
@@ -877,7 +875,7 @@ function targetOf(entry: Entry, id: string): Cell {
   // The types of Node.js and of the DOM differ in what a body is.
   const { versionStage, versionId, decrypt, file, fetch = globalThis.fetch as never } = entry
   const { source, load } = entry.kind
-  // Its name in signatures and hosts.
+  // AWS's name, in signatures and host names.
   const service = source.replace('secrets', 'secretsmanager')
   const region =
     regionOfArn(id) ??
@@ -886,6 +884,7 @@ function targetOf(entry: Entry, id: string): Cell {
       (process.env as Environment).AWS_DEFAULT_REGION ||
       '')
   const endpoint = entry.load ? 'load' : endpointOf(service, region)
+  // Whatever changes the answer. A file is the same wherever its bucket was called.
   const thing =
     entry.load ??
     JSON.stringify([
@@ -971,16 +970,18 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
     return keep(cell, refresh, { missing: error })
   } finally {
     if (refresh === cell.refresh) cell.refresh = undefined
+    // A failure takes no room. A map keeps its order: those fetched longest ago come first.
     if (cache.get(cell.key) === cell) {
       cache.delete(cell.key)
-      // A map keeps its order: those fetched longest ago come first.
       if (cell.answer ?? cell.refresh) cache.set(cell.key, cell)
     }
+    // Of what direct access alone has read, 1,000 stay.
     const free = [...cache.values()].filter(({ refresh, stays }) => !refresh && !stays)
     for (const { key } of free.slice(0, -1000)) cache.delete(key)
   }
 }
 
+/** Makes an answer of what was loaded, and keeps it unless there is a newer one. */
 function keep(cell: Cell, { attempts, sent }: Refresh, loaded: Loaded): Answer {
   if (attempts === 1 && loaded.missing) throw loaded.missing
   const { ahead = 0.8 + Math.random() / 5 } = loaded
@@ -992,6 +993,7 @@ function keep(cell: Cell, { attempts, sent }: Refresh, loaded: Loaded): Answer {
   return answer
 }
 
+/** The codes that say that there is no such thing. */
 const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
 
 /**
