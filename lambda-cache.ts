@@ -295,7 +295,7 @@ export function withCache<
       for (const { as } of entries) {
         if (
           as in context &&
-          (Object.getOwnPropertyDescriptor(context, as)?.get as Partial<Getter> | undefined)
+          (Object.getOwnPropertyDescriptor(context, as)?.get as { entries?: unknown } | undefined)
             ?.entries !== entries
         )
           throw refusal('as', 'a free name', as)
@@ -399,9 +399,6 @@ export const withCacheStream: <
   handler: (event: E, responseStream: S, context: C & Cached<O>) => R,
   options: O,
 ) => CachedStreamHandler<E, S, R, Bare<C, O>> = withCache as never
-
-/** Of a property, with the entries of the wrapper that has defined it. */
-type Getter = (() => unknown) & { readonly entries: readonly Entry[] }
 
 /** All entries of a wrapper, as they were read at one moment. */
 interface Reading {
@@ -687,14 +684,6 @@ interface Reader {
   readonly after?: number
 }
 
-/** What an entry was read as, from which answers. */
-interface Outcome {
-  readonly value: unknown
-  readonly answers: readonly Answer[]
-  /** By `Date.now()`: when each of them expires or is to be refreshed ahead of time. */
-  readonly dueAt: readonly number[]
-}
-
 /** The place of one thing in the cache. */
 interface Cell {
   /** The file of a download, since no two things may share one, else the thing. */
@@ -715,45 +704,40 @@ interface Cell {
 interface Refresh {
   /** One, if it is ahead of time. */
   readonly attempts: number
-  readonly sent: Sent
+  /** The request that went out last. */
+  readonly sent: Pick<Answer, 'order' | 'time'>
   /** Aborted when nobody waits any more. */
   readonly signal: AbortSignal
   /** Rejects, with nothing, at that time by `Date.now()` or with the abort. */
   wait(limit: number, signal?: AbortSignal): Promise<Answer>
 }
 
-/** When a request went out: the last one of its attempts. */
-interface Sent {
-  order: number
-  /** By `Date.now()`: the monotonic clock stands still in a frozen process. */
-  time: number
-}
-
-/** What a loader brings. */
-interface Loaded extends Partial<Sent> {
+/** What was loaded, and when. */
+interface Answer {
   /** A text, bytes, a file's path, the texts of a tree by name; credentials. */
   readonly value?: unknown
+  /** Why `default` is used: the error, without a value, or true for a tree with nothing in it. */
+  readonly missing?: unknown
   /** S3's, for a conditional request. */
   readonly etag?: string | null
+  /** Of a download: tells whether the file is still the one that was written. */
   readonly identity?: string | undefined
   /** For credentials: when they expire, by `Date.now()`. */
   readonly expires?: number
-  /** As in {@link Answer}, where others have it already. */
-  readonly ahead?: number | undefined
-  readonly parsed?: WeakMap<object, unknown>
-  /** Why `default` is used: the error, without a value, or true for a tree with nothing in it. */
-  readonly missing?: unknown
-}
-
-/** What was loaded, and when. */
-interface Answer extends Omit<Loaded, keyof Sent | 'ahead' | 'parsed'>, Sent {
   /** What each `parse` has made of the value. */
   readonly parsed: WeakMap<object, unknown>
-  /** When a refresh failed and this was served instead, by `Date.now()`. */
-  failed?: number
+  /** The event at which its request went out: the clock may be set back, this is not. */
+  order: number
+  /** When that was, by `Date.now()`: the monotonic clock stands still in a frozen process. */
+  time: number
   /** The part of `maxAge` after which it is refreshed ahead, random so that a fleet spreads out. */
   ahead: number
+  /** When a refresh failed and this was served instead, by `Date.now()`. */
+  failed?: number
 }
+
+/** What a loader brings. The rest is added where it is kept. */
+type Loaded = { readonly [K in keyof Answer]?: Answer[K] | undefined }
 
 /** What to load for an entry, from where, and for which refresh. */
 interface Call extends Entry, Refresh {
@@ -772,7 +756,7 @@ let events = 0
 /** Failures that the log has a line about. */
 const warned = new WeakSet<object>()
 
-async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
+async function readEntry(entry: Entry, reader: Reader) {
   const values: [name: string, value: unknown][] = []
   const answers = await all(
     entry.ids.map(async ([name, id], index) => {
@@ -790,6 +774,7 @@ async function readEntry(entry: Entry, reader: Reader): Promise<Outcome> {
   return {
     answers,
     value: entry.names ? frozen(values) : (values[0] as [string, unknown])[1],
+    // When each of them expires or is to be refreshed ahead of time.
     dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)),
   }
 }
@@ -985,7 +970,7 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
 function keep(cell: Cell, { attempts, sent }: Refresh, loaded: Loaded): Answer {
   if (attempts === 1 && loaded.missing) throw loaded.missing
   const { ahead = 0.8 + Math.random() / 5 } = loaded
-  const answer: Answer = { parsed: new WeakMap(), ...sent, ...loaded, ahead }
+  const answer: Answer = { parsed: new WeakMap(), ...sent, ...(loaded as object), ahead }
   // What was abandoned and comes in late replaces nothing newer.
   if (cell.answer && cell.answer.order > answer.order) return answer
   events += 1
@@ -1116,17 +1101,6 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   return { ...common, ...loaded, parsed: new WeakMap() }
 }
 
-interface ParametersAnswer {
-  readonly Parameters: readonly {
-    readonly Name: string
-    readonly ARN?: string
-    readonly Selector?: string
-    readonly Value: string
-  }[]
-  readonly InvalidParameters?: readonly string[]
-  readonly NextToken?: string
-}
-
 /** API: GetParameters. */
 async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   const [only = ''] = names.size < 2 ? names : []
@@ -1134,11 +1108,10 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   // The one answer is that to the one name, without the selector or the rest of an ARN, too.
   const set = (name: string, selector: string, loaded: Loaded): unknown =>
     found.set(bare(only.includes(bare(name)) ? only : name + selector), loaded)
-  const { InvalidParameters = [], Parameters } = await callJson<ParametersAnswer>(
-    call,
-    'GetParameters',
-    { Names: [...names], WithDecryption: call.decrypt },
-  )
+  const { InvalidParameters = [], Parameters } = await callJson(call, 'GetParameters', {
+    Names: [...names],
+    WithDecryption: call.decrypt,
+  })
   for (const { Name, Value, ARN, Selector = '' } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     for (const name of [Name, ARN]) if (name) set(name, Selector, { value: Value.toString() })
@@ -1156,7 +1129,7 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
   const first = { ...call.sent }
   let NextToken: string | undefined
   do {
-    const page = await callJson<ParametersAnswer>(call, 'GetParametersByPath', {
+    const page = await callJson(call, 'GetParametersByPath', {
       NextToken,
       Path: id,
       Recursive: call.recursive,
@@ -1197,15 +1170,10 @@ const SECRETS: SourceKind = {
   load: loadSecret,
 }
 
-interface SecretAnswer {
-  readonly SecretString?: string
-  readonly SecretBinary: string
-}
-
 /** API: GetSecretValue. */
 async function loadSecret(call: Call, id: string): Promise<Loaded> {
   const { versionStage: VersionStage, versionId: VersionId, binary } = call
-  const { SecretBinary, SecretString } = await callJson<SecretAnswer>(call, 'GetSecretValue', {
+  const { SecretBinary, SecretString } = await callJson(call, 'GetSecretValue', {
     SecretId: id,
     VersionId,
     VersionStage,
@@ -1350,7 +1318,7 @@ interface HttpRequest {
 type Body = AsyncIterable<Uint8Array> | Iterable<string>
 
 /** The AWS JSON 1.1 protocol. */
-async function callJson<T>(call: Call, action: string, input: object): Promise<T> {
+async function callJson(call: Call, action: string, input: object): Promise<JsonAnswer> {
   const headers = {
     'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}`,
     'content-type': 'application/x-amz-json-1.1',
@@ -1360,7 +1328,21 @@ async function callJson<T>(call: Call, action: string, input: object): Promise<T
     headers,
     body: JSON.stringify(input),
   })
-  return JSON.parse(content) as T
+  return JSON.parse(content) as JsonAnswer
+}
+
+/** What is read of AWS's answers. One that lacks it fails where it is read. */
+interface JsonAnswer {
+  readonly Parameters: readonly {
+    readonly Name: string
+    readonly ARN?: string
+    readonly Selector?: string
+    readonly Value: string
+  }[]
+  readonly InvalidParameters?: readonly string[]
+  readonly NextToken?: string
+  readonly SecretString?: string
+  readonly SecretBinary: string
 }
 
 /** What goes out all at once is neither sent nor answered in time: first come, first served. */
@@ -1558,7 +1540,7 @@ function isPassing(error: unknown, kinds = [THROTTLING, PASSING]): boolean {
   return kinds.some((kind) => kind.test(`${code} ${status}`))
 }
 
-function countRequest(sent: Sent): void {
+function countRequest(sent: Refresh['sent']): void {
   events += 1
   sent.order = events
   sent.time = Date.now()
