@@ -1401,6 +1401,7 @@ async function send<T = string>(
         return await sendOnce(attempt)
       } catch (error) {
         if (attempt >= call.attempts || !isPassing(error)) throw error
+        // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2.
         await within(
           Math.random() * attempt * (isPassing(error, [THROTTLING]) ? 1000 : 50),
           new Promise(() => {}),
@@ -1523,10 +1524,8 @@ function unanswered(
     : /TIME?D?OUT/i.test(all)
       ? 'Timeout'
       : 'NetworkError'
-  return failure(
-    kind,
-    `no answer from ${host} (${code})${kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''}`,
-  )
+  const hint = kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''
+  return failure(kind, `no answer from ${host} (${code})${hint}`)
 }
 
 const PASSING = /Timeout| 5..$|EMFILE|LoadFailed|Network| 408$/
@@ -1861,7 +1860,9 @@ function endpointOf(service: string, region: string, bucket = ''): string {
     fips && (dualStack || service !== 'ssm' || !region.startsWith('us-gov-'))
       ? `${service}-fips`
       : service
-  const host = `${name}${service === 's3' && dualStack ? '.dualstack' : ''}.${region}.${service === 'ssm' && dualStack ? 'api.aws' : (suffix ?? 'amazonaws.com')}`
+  const stack = service === 's3' && dualStack ? '.dualstack' : ''
+  const domain = service === 'ssm' && dualStack ? 'api.aws' : (suffix ?? 'amazonaws.com')
+  const host = `${name}${stack}.${region}.${domain}`
   // Virtual-hosted style, for the names that the certificate for *.s3.region.amazonaws.com covers.
   return /^[a-z\d-]+$/.test(bucket)
     ? `https://${bucket}.${host}`
