@@ -1916,7 +1916,7 @@ function frozen<T>(
   return Object.freeze(Object.fromEntries(entries))
 }
 
-/** Rejects, with nothing, if the promise has not settled by that time, or with the abort. */
+/** Rejects, with nothing, after so many milliseconds without an outcome, or with the abort. */
 function within<T>(remaining: number, promise: T | Promise<T>, signal?: AbortSignal): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   let end!: () => void
