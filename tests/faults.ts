@@ -19,13 +19,13 @@ import {
   type Source,
   withCache,
 } from '../lambda-cache.js'
+import { heapUsed } from './heap.js'
 import {
   assertKeepsSecrets,
   CANARY,
   callLoopback,
   calm,
   cleanups,
-  collectGarbage,
   consoleLines,
   contextWith,
   describeOverBoth,
@@ -1038,8 +1038,7 @@ describeOverBoth('chaos', () => {
         if (Date.now() - present(history.at(-1)) >= 50) change()
       }
       await workers
-      collectGarbage()
-      return process.memoryUsage().heapUsed
+      return heapUsed()
     }
     const early = await runUntil(200)
     const late = await runUntil(2000)

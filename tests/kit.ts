@@ -10,8 +10,6 @@ import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, mock } from 'node:test'
 import { inspect } from 'node:util'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { type LocalAws, type Seed, startLocalAws } from '../examples/local-aws.js'
 import {
   clearCache,
@@ -259,12 +257,6 @@ export function invoking(options: Options, ...names: string[]): () => Promise<un
     options,
   )
   return () => handler({}, lambdaContext())
-}
-
-export function collectGarbage(): void {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as () => void
-  collect()
 }
 
 /** The error of a call, which must be one of the library's, with these details and these texts in its message. */
