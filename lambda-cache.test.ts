@@ -57,15 +57,16 @@ import {
   withCache,
   withCacheStream,
 } from './lambda-cache.js'
+import { heapUsed } from './tests/heap.js'
 import {
   type Answer,
   advance,
   assertKeepsSecrets,
   CACHED,
   CANARY,
+  callLoopback,
   calm,
   cleanups,
-  collectGarbage,
   consoleLines,
   contextWith,
   describeOverBoth,
@@ -984,13 +985,9 @@ describe('withCache', () => {
     assert.deepEqual(size(), expected)
     // Not by a mock, which would remember every call, and with its stack the values.
     Math.random = () => 0
-    const memory = () => {
-      collectGarbage()
-      return process.memoryUsage().heapUsed
-    }
-    const before = memory()
+    const before = heapUsed()
     for (let time = 0; time < 100; time += 1) await large({}, context)
-    const more = memory() - before
+    const more = heapUsed() - before
     assert.ok(more < 16 * 1024 * 1024, `${more} bytes more, of 80 MB of values`)
   })
 
@@ -2544,6 +2541,22 @@ for (const { source, id, action, codes, malformed, read, entry, put, answer } of
       assert.deepEqual([sent.length, lines.length], [5, 1])
     })
 
+    test('asks again after an invocation that had no time left to ask', async () => {
+      const { fetch, say, sent } = scene(answer('one'))
+      const handler = withCache(
+        async ({ milliseconds }: { milliseconds: number }, context) => {
+          pass(milliseconds)
+          if (milliseconds > 0) throw new Error('out of date')
+          return Reflect.get(context, name)
+        },
+        { ...entry(), fetch, maxAge: 1, refreshOn: () => true },
+      )
+      await assert.rejects(handler({ milliseconds: 2000 }, contextWith(1000)), /out of date/)
+      say(answer('two'))
+      assert.equal(await handler({ milliseconds: 0 }, contextWith(1000)), 'two')
+      assert.equal(sent.length, 2)
+    })
+
     test('refuses a parse that returns a promise, and lets nothing of it go unhandled', async () => {
       const rejections: unknown[] = []
       const onRejection = (reason: unknown) => void rejections.push(reason)
@@ -3645,6 +3658,19 @@ describeOverBoth('ssm', () => {
     }
   })
 
+  test('counts the age of a tree from the attempt that brought its first page', async () => {
+    const slow = (): Response => {
+      pass(30 * SECOND)
+      return reply(503)
+    }
+    const { fetch, sent } = script(slow, parameters({ '/app/a': '1' }))
+    for (let time = 0; time < 2; time += 1) {
+      assert.deepEqual(await getParametersByPath('/app', { fetch }), { a: '1' })
+      pass(50 * SECOND)
+    }
+    assert.equal(sent.length, 2)
+  })
+
   test('trims names and paths, as AWS does', async () => {
     const aws = await local({ parameters: { '/app/a': '1', '/app/b': '2', '/list': 'x,y' } })
     const options = {
@@ -4323,6 +4349,22 @@ describeOverBoth('s3', () => {
       await getObject(uri, { file })
       assert.equal(await readFile(file, 'utf8'), 'content')
       assert.equal(aws.requests[1]?.headers['if-none-match'], undefined)
+    })
+
+    test(`downloads a file anew that was ${what} before a 304 came`, async () => {
+      const aws = await local({ objects: { [uri]: 'content' } })
+      const file = join(await temporaryFolder(), 'object')
+      const fetch: Fetch = async (url, init) => {
+        if (init.headers['if-none-match']) await tamper(file)
+        return callLoopback(url, init)
+      }
+      await getObject(uri, { file, fetch })
+      await getObject(uri, { file, fetch, maxAge: 0 })
+      assert.equal(await readFile(file, 'utf8'), 'content')
+      assert.deepEqual(
+        aws.requests.map(({ headers }) => !!headers['if-none-match']),
+        [false, true, false],
+      )
     })
   }
 
@@ -6881,4 +6923,5 @@ export async function password(): Promise<string | undefined> {
 })
 
 // What follows runs last, and is not in the order of the sections.
-for (const name of ['crowd', 'faults', 'processes', 'readme']) await import(`./tests/${name}.js`)
+for (const name of ['programs', 'crowd', 'faults', 'processes', 'readme'])
+  await import(`./tests/${name}.js`)

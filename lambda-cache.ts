@@ -825,8 +825,8 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   } catch (thrown) {
     // Neither a refresh ahead of time nor, for a forced reader, an earlier one has the last word.
     const isOther = refresh && (refresh.attempts === 1 || (isForced && refresh.sent.order <= after))
-    if (!isOther || Date.now() >= limit)
-      return fallBack(cell, entry, id, unanswered(cell.host, thrown))
+    if (!isOther || !thrown)
+      return fallBack(cell, entry, id, unanswered(cell.host, thrown), !!refresh)
   }
   return answerFor(entry, id, isForced ? { ...reader, after } : reader)
 }
@@ -840,11 +840,20 @@ function usable({ answer }: Cell, entry: Entry): Answer | undefined {
     : undefined
 }
 
-/** The last answer after all, if the failure is one that may pass. */
-function fallBack(cell: Cell, entry: Entry, id: string, error: LambdaCacheError): Answer {
+/**
+ * The last answer after all, if the failure is one that may pass. If AWS was asked, and not merely
+ * no time left, it is then left alone for a while.
+ */
+function fallBack(
+  cell: Cell,
+  entry: Entry,
+  id: string,
+  error: LambdaCacheError,
+  isAsked: boolean,
+): Answer {
   const answer = usable(cell, entry)
   if (!answer || !isPassing(error)) throw error
-  answer.failed = Date.now()
+  if (isAsked) answer.failed = Date.now()
   // Things that were requested together fail with one error, and have one line in the log.
   if (!warned.has(error)) {
     console.warn(
@@ -1125,8 +1134,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
 async function loadTree(call: Call, id: string): Promise<Loaded> {
   const texts: [name: string, value: string][] = []
   const tokens = new Set<string | undefined>()
-  // The values are as old as those of the first page.
-  const first = { ...call.sent }
+  let first: Refresh['sent'] | undefined
   let NextToken: string | undefined
   do {
     const page = await callJson(call, 'GetParametersByPath', {
@@ -1135,6 +1143,8 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
       Recursive: call.recursive,
       WithDecryption: call.decrypt,
     })
+    // The values are as old as those of the first page.
+    first ??= { ...call.sent }
     for (const { Name, Value } of page.Parameters)
       texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
     NextToken = page.NextToken
@@ -1214,10 +1224,12 @@ const bucketRegions = new Map<string, string>()
 const S3_URI = /^s3:\/\/(?![^/]*--(?:xa?|op)-s3\/)([\w.-]{3,255})\/(.+)$/s
 
 /** API: GetObject, conditional on the ETag while the earlier content is still there. */
-async function loadObject(call: Call, id: string, previous: Answer | undefined): Promise<Loaded> {
+async function loadObject(call: Call, id: string, previous?: Answer): Promise<Loaded> {
   const { versionId, binary, file } = call
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
-  const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
+  const isIntact = async (): Promise<boolean> =>
+    (file && (await identify(file))) === previous?.identity
+  const etag = (await isIntact()) && previous?.etag
   const { content, status, headers } = await send<Loaded>(
     { ...call, bucket },
     versionId ? 'GetObjectVersion' : 'GetObject',
@@ -1232,9 +1244,10 @@ async function loadObject(call: Call, id: string, previous: Answer | undefined):
               : await builtin('stream/consumers').text(body as never),
           },
   )
-  return status === 304
-    ? { ...previous, ...call.sent, ahead: undefined }
-    : { ...content, etag: headers.get('etag') }
+  if (status !== 304) return { ...content, etag: headers.get('etag') }
+  // Somebody may have changed the file while the request was under way.
+  if (!(await isIntact())) return loadObject(call, id)
+  return { ...previous, ...call.sent, ahead: undefined }
 }
 
 /**

@@ -1,3 +1,5 @@
+import { virtualDate } from '../../tests/instance.js'
+
 /** Time that passes only when everything that is due has been done: an hour of it takes seconds. */
 export interface Clock {
   /** Milliseconds since the start of the simulation. */
@@ -64,16 +66,4 @@ export function createClock(): Clock {
 /** After all that promises lead to: nothing in the simulation takes time in any other way. */
 function settled(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve))
-}
-
-function virtualDate(now: () => number): DateConstructor {
-  class VirtualDate extends Date {
-    constructor(...given: [] | [number | string]) {
-      super(given.length === 0 ? now() : given[0])
-    }
-    static override now(): number {
-      return now()
-    }
-  }
-  return VirtualDate as never
 }
