@@ -102,7 +102,7 @@ const IDS: Record<ThingKind, (index: number) => string> = {
   secret: (index) => `s${index}`,
   file: (index) => `s3://bucket/f${index}`,
   object: (index) => `s3://bucket/o${index}`,
-  custom: (index) => `c${index}`,
+  custom: (index) => `load${index}`,
 }
 
 /** What is read only to fill the cache or the line. */
@@ -282,7 +282,8 @@ class Run implements Listener {
     if (readers.some(({ era }) => era < this.#era)) return false
     // A `load` is not told when the last one who waited for it gives up.
     const isWaitedFor = readers.some(
-      ({ runs, remaining, order }) => runs === 0 && remaining === Infinity && order < earlier.order,
+      ({ wants, runs, remaining, order }) =>
+        wants.length === 1 && runs === 0 && remaining === Infinity && order < earlier.order,
     )
     return this.#eras.get(earlier) === this.#era && (!!earlier.signal || isWaitedFor)
   }
@@ -514,7 +515,11 @@ class Run implements Listener {
       begun: clock.monotonic,
       lost: clock.lost,
       joins: new Set([...this.readers].flatMap(({ needs }) => [...needs])),
-      usable: among((want, newest) => isYoung(want.maxAge + want.staleIfError, newest)),
+      usable: among((want) =>
+        wants
+          .filter(({ thing }) => thing === want.thing)
+          .every((same) => isYoung(same.maxAge + same.staleIfError, this.#newest(same))),
+      ),
       needs: among((want, newest) => !isYoung(want.maxAge * 0.8, newest)),
       lacks: among((want, newest) => !isYoung(want.maxAge, newest)),
       times: [now],
@@ -563,7 +568,7 @@ class Run implements Listener {
     const isCrowded = this.#crowd >= 20 || this.#isCrowded() || this.#crowded > reader.order
     const hasFailed =
       isCrowded ||
-      this.clock.monotonic - reader.begun >= reader.remaining - 200 ||
+      isTimeUp(reader, this.clock) ||
       [...this.requests].some(({ things, isUnderWay }) => isUnderWay && things.includes(thing)) ||
       (this.#failures.get(thing) ?? []).some(
         ({ order, time }) =>
@@ -832,6 +837,11 @@ function hasClash({ wants, inner }: Wrapper, taken: ReadonlySet<string> = new Se
 
 function pathOf(uri: string): string {
   return uri.replace('s3://bucket', '/tmp')
+}
+
+/** By whichever clock is ahead. */
+function isTimeUp({ begun, times, remaining }: Reader, { monotonic, now }: Clock): boolean {
+  return Math.max(monotonic - begun, now() - (times[0] as number)) >= remaining - 200
 }
 
 function isWantedBy({ wants }: Reader, thing: Thing): boolean {
