@@ -567,14 +567,14 @@ const RESERVED_NAMES =
 /** What each option of `withCache` has to be: words with its `typeof` in them, or `array`. */
 const FOR_ALL: Readonly<Record<string, string>> = {
   custom: 'array',
-  staleIfError: 'number >= 0',
   ssm: 'array',
+  s3: 'array',
   secrets: 'array',
   refreshOn: 'function',
-  maxAge: 'number >= 0',
-  fetch: 'function',
   region: 'string',
-  s3: 'array',
+  maxAge: 'number >= 0',
+  staleIfError: 'number >= 0',
+  fetch: 'function',
 }
 
 function toEntries(given: Options): Entry[] {
@@ -607,7 +607,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
   } as { -readonly [O in keyof Entry]: Entry[O] }
   check('LAMBDA_CACHE_MAX_AGE', 'number >= 0', options.maxAge)
   if (kind.source === 'custom') check('load', 'function', options.load)
-  const { path, names, parse, binary, file } = options
+  const { path, file, parse, binary, names } = options
   if ([parse, binary, file].filter(Boolean)[1])
     throw refusal('parse, binary, file', 'one', 'several')
   const ids = (names ?? [path ?? (options[kind.option] as string)]).map((id) =>
@@ -813,20 +813,21 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   }
   if (answer && !isForced && isYoungerThan(RETRY_PAUSE, answer.failed)) return answer
 
-  let refresh: Refresh | undefined
   // The error takes 200 ms to get out. With an answer to fall back on, half of the remaining time
   // is left to the handler.
   const limit = answer ? (Date.now() + end) / 2 : end - 200
+  const refresh = Date.now() < limit ? refreshOf(cell) : cell.refresh
   try {
-    if (!cell.refresh && Date.now() >= limit) throw unanswered(cell.host)
-    refresh = refreshOf(cell)
-    const loaded = await refresh.wait(limit)
+    const loaded = await (refresh?.wait(limit) ?? Promise.reject())
     if (isWanted(loaded)) return loaded
   } catch (thrown) {
-    // Neither a refresh ahead of time nor, for a forced reader, an earlier one has the last word.
-    const isOther = refresh && (refresh.attempts === 1 || (isForced && refresh.sent.order <= after))
-    if (!isOther || !thrown)
-      return fallBack(cell, entry, id, unanswered(cell.host, thrown), !!refresh)
+    // Nothing is thrown if time is up. Neither a refresh ahead of time nor, for a forced reader, an
+    // earlier one has the last word.
+    if (
+      !thrown ||
+      ((refresh as Refresh).attempts > 1 && (!isForced || (refresh as Refresh).sent.order > after))
+    )
+      return fallBack(cell, entry, id, unanswered(cell.host, thrown), refresh)
   }
   return answerFor(entry, id, isForced ? { ...reader, after } : reader)
 }
@@ -849,7 +850,7 @@ function fallBack(
   entry: Entry,
   id: string,
   error: LambdaCacheError,
-  isAsked: boolean,
+  isAsked: unknown,
 ): Answer {
   const answer = usable(cell, entry)
   if (!answer || !isPassing(error)) throw error
@@ -867,7 +868,7 @@ function fallBack(
 /** Where the answer for an entry is kept, and how it is loaded. */
 function targetOf(entry: Entry, id: string): Cell {
   // The types of Node.js and of the DOM differ in what a body is.
-  const { versionStage, versionId, decrypt, file, fetch = globalThis.fetch as never } = entry
+  const { versionStage, versionId, fetch = globalThis.fetch as never, decrypt, file } = entry
   const { source, load } = entry.kind
   // AWS's name, in signatures and host names.
   const service = source.replace('secrets', 'secretsmanager')
@@ -943,7 +944,7 @@ function refreshOf(cell: Cell, attempts = 3): Refresh {
     }
   }
 
-  const refresh = { attempts, sent: { order: 0, time: 0 }, wait, signal: controller.signal }
+  const refresh = { attempts, sent: { order: 0, time: 0 }, signal: controller.signal, wait }
   const answer = loadAnswer(cell, refresh)
   cell.refresh = refresh
   return refresh
@@ -1078,11 +1079,11 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
   // AWS takes ten names at a time. A refresh ahead of time has one attempt, so it shares none.
   const open = openBatches.find(
-    ({ names, key }) =>
+    ({ key, names }) =>
       names.size < 10 &&
-      call.attempts === key.attempts &&
-      call.decrypt === key.decrypt &&
-      call.fetch === key.fetch &&
+      key.attempts === call.attempts &&
+      key.decrypt === call.decrypt &&
+      key.fetch === call.fetch &&
       call.region === key.region,
   )
   const { names } = open ?? { names: new Set<string>() }
@@ -1090,7 +1091,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
     openBatches = []
     return getParameters({ ...call, ...refresh }, names)
   }
-  const batch = open ?? { names, key: call, load, thing: call }
+  const batch = open ?? { names, thing: call, load, key: call }
   openBatches.push(batch)
   names.add(id)
   let answers: Loaded = {}
@@ -1121,7 +1122,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
     Names: [...names],
     WithDecryption: call.decrypt,
   })
-  for (const { Name, Value, ARN, Selector = '' } of Parameters) {
+  for (const { Value, Name, ARN, Selector = '' } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     for (const name of [Name, ARN]) if (name) set(name, Selector, { value: Value.toString() })
   }
@@ -1139,16 +1140,16 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
   do {
     const page = await callJson(call, 'GetParametersByPath', {
       NextToken,
-      Path: id,
       Recursive: call.recursive,
+      Path: id,
       WithDecryption: call.decrypt,
     })
     // The values are as old as those of the first page.
     first ??= { ...call.sent }
-    for (const { Name, Value } of page.Parameters)
+    for (const { Value, Name } of page.Parameters)
       texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
     NextToken = page.NextToken
-    if (tokens.has(NextToken)) throw invalidAnswer('NextToken twice')
+    if (tokens.has(NextToken)) throw invalidAnswer('same NextToken')
     tokens.add(NextToken)
     // The end of the invocation may come between two pages.
     await inputTaken()
@@ -1165,19 +1166,19 @@ function bare(name: string): string {
 
 const SECRETS: SourceKind = {
   source: 'secrets',
-  option: 'id',
   types: {
-    binary: 'boolean',
+    id: 'string',
+    default: '',
     parse: 'function',
     region: 'string',
     versionStage: 'string',
-    id: 'string',
     as: 'string',
     maxAge: 'number >= 0',
     versionId: 'string',
-    default: '',
+    binary: 'boolean',
   },
   load: loadSecret,
+  option: 'id',
 }
 
 /** API: GetSecretValue. */
@@ -1202,7 +1203,6 @@ async function loadSecret(call: Call, id: string): Promise<Loaded> {
 
 const S3: SourceKind = {
   source: 's3',
-  option: 'uri',
   types: {
     as: 'string',
     maxAge: 'number >= 0',
@@ -1215,6 +1215,7 @@ const S3: SourceKind = {
     region: 'string',
   },
   load: loadObject,
+  option: 'uri',
 }
 
 /** The regions of buckets that AWS has redirected calls for. */
@@ -1227,9 +1228,7 @@ const S3_URI = /^s3:\/\/(?![^/]*--(?:xa?|op)-s3\/)([\w.-]{3,255})\/(.+)$/s
 async function loadObject(call: Call, id: string, previous?: Answer): Promise<Loaded> {
   const { versionId, binary, file } = call
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
-  const isIntact = async (): Promise<boolean> =>
-    (file && (await identify(file))) === previous?.identity
-  const etag = (await isIntact()) && previous?.etag
+  const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const { content, status, headers } = await send<Loaded>(
     { ...call, bucket },
     versionId ? 'GetObjectVersion' : 'GetObject',
@@ -1245,9 +1244,10 @@ async function loadObject(call: Call, id: string, previous?: Answer): Promise<Lo
           },
   )
   if (status !== 304) return { ...content, etag: headers.get('etag') }
-  // Somebody may have changed the file while the request was under way.
-  if (!(await isIntact())) return loadObject(call, id)
-  return { ...previous, ...call.sent, ahead: undefined }
+  if ((file && (await identify(file))) === previous?.identity)
+    return { ...previous, ...call.sent, ahead: undefined }
+  // Somebody has changed the file while the request was under way.
+  return loadObject(call, id)
 }
 
 /**
@@ -1301,9 +1301,9 @@ function identify(file: string): Promise<string | undefined> {
 
 const CUSTOM: SourceKind = {
   source: 'custom',
-  option: 'as',
   types: { as: 'string', maxAge: 'number >= 0', load: 'function' },
   load: loadCustom,
+  option: 'as',
 }
 
 async function loadCustom({ load }: Call): Promise<Loaded> {
@@ -1377,7 +1377,7 @@ async function send<T = string>(
     const region = bucketRegions.get(bucket) ?? call.region
     const url = endpointOf(service, region, bucket) + path
     const { host, href } = new URL(url)
-    if (url !== href) throw failure('UnsupportedKey', 'no URL takes it')
+    if (href !== url) throw failure('UnsupportedKey', 'no URL takes it')
     const headers = sign({
       ...unsigned,
       region,
@@ -1460,7 +1460,7 @@ async function exchange<T = string>(
       countRequest(call.sent)
       return call.fetch(url, { ...request, signal: controller.signal, redirect: 'manual' })
     })
-    const { headers, status, body } = response
+    const { status, headers, body } = response
     if (!headers || !(body ?? response.text)) throw invalidAnswer('HTTP 200 without headers')
     const isWanted = status === 200 && read
 
@@ -1486,7 +1486,7 @@ async function exchange<T = string>(
     const content = await (isWanted
       ? read(whole)
       : builtin('stream/consumers').text(whole as never))
-    return { content: content as T, headers, status }
+    return { content: content as T, status, headers }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
@@ -1591,10 +1591,10 @@ export async function httpsFetch(
   const body = untilAborted(await decoded(response), init.signal)
   const text = (): Promise<string> => builtin('stream/consumers').text(body)
   return {
-    status: response.statusCode as number,
-    headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
     text,
     body,
+    headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
+    status: response.statusCode as number,
     json: () => text().then(JSON.parse),
   }
 }
@@ -1622,8 +1622,8 @@ async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Ar
       const known: Record<string, string> = {
         'x-gzip': 'Gunzip',
         gzip: 'Gunzip',
-        zstd: 'ZstdDecompress',
         br: 'BrotliDecompress',
+        zstd: 'ZstdDecompress',
         deflate,
       }
       // To flush at the end, and not to finish, takes what ends too early as far as it goes.
@@ -1815,7 +1815,7 @@ async function loadCredentials(call: Call, url: string, attempt: number): Promis
           )
       ).trim()
     : token
-  const { status, content } = await exchange(
+  const { content, status } = await exchange(
     call,
     url,
     { method: 'GET', headers: authorization ? { authorization } : {} },
@@ -1824,14 +1824,14 @@ async function loadCredentials(call: Call, url: string, attempt: number): Promis
   if (status !== 200)
     throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
   const {
+    Token: sessionToken,
     Expiration,
     AccessKeyId: accessKeyId,
     SecretAccessKey: secretAccessKey,
-    Token: sessionToken,
   } = JSON.parse(content)
   if (!secretAccessKey || !accessKeyId)
     throw failure('NoCredentials', 'HTTP 200 without AccessKeyId')
-  return { value: { sessionToken, accessKeyId, secretAccessKey }, expires: Date.parse(Expiration) }
+  return { value: { sessionToken, secretAccessKey, accessKeyId }, expires: Date.parse(Expiration) }
 }
 
 // ---- Endpoints ----
@@ -1843,9 +1843,9 @@ const REGION = /^(?!fips)[a-z]+(-[a-z]+)+-\d+$/
 /** DNS suffixes of the partitions other than aws, by a part of their regions' names. */
 const DNS_SUFFIXES: Record<string, string> = {
   cn: 'amazonaws.com.cn',
-  iso: 'c2s.ic.gov',
   isoe: 'cloud.adc-e.uk',
   isof: 'csp.hci.ic.gov',
+  iso: 'c2s.ic.gov',
   isob: 'sc2s.sgov.gov',
   eusc: 'amazonaws.eu',
 }

@@ -41,6 +41,8 @@ export interface Reader {
   readonly needs: Set<Thing>
   /** What has not been fresh since it began: nothing but this is reason for more than a refresh ahead. */
   readonly lacks: Set<Thing>
+  /** What `refreshOn` had read again. */
+  readonly again: Set<Thing>
   /** All that the wall clock has shown since. */
   readonly times: number[]
   /** Milliseconds that its handler took. */

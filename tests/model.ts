@@ -365,7 +365,6 @@ class Run implements Listener {
     const { getRemainingTimeInMillis: left } = context as Partial<Library.LambdaContext>
     const remaining = left?.() ?? 0
     const reader = this.#begin('invocation', wrapper.wants, remaining > 0 ? remaining : Infinity)
-    for (const { thing } of wrapper.wants) this.#stay.add(thing)
     const names = namesOn(context)
     const isClash = (): boolean =>
       wrapper.wants.some(({ as }) => (names.get(as) ?? wrapper) !== wrapper)
@@ -437,10 +436,12 @@ class Run implements Listener {
   prefetch(index: number): void {
     const wrapper = this.wrappers[index % this.wrappers.length] as Wrapper
     const wants = allWantsOf(wrapper)
-    for (const { thing } of wants) this.#stay.add(thing)
     const reader = this.#begin('prefetch', wants, Infinity)
     wrapper.handler
       .prefetch()
+      .then(() => {
+        for (const { thing } of wants) this.#stay.add(thing)
+      })
       .catch((error: unknown) => this.#fail(reader, error, false))
       .finally(() => this.#settle(reader))
   }
@@ -526,6 +527,7 @@ class Run implements Listener {
       handling: 0,
       runs: 0,
       values: [],
+      again: new Set(),
       isHandling: false,
     }
     this.readers.add(reader)
@@ -554,6 +556,8 @@ class Run implements Listener {
 
   #settle(reader: Reader): void {
     this.readers.delete(reader)
+    // What is read again in vain shows in no value, but leaves AWS alone, too.
+    for (const thing of reader.again) keep(this.#failures, thing, this.moment())
     const { monotonic: now, lost } = this.clock
     this.#check(OF_ENDS, { reader, now, lost })
   }
@@ -730,6 +734,7 @@ class Run implements Listener {
       try {
         const values = wants.map((want) => valueOn(context, want))
         for (const [index, want] of wants.entries()) this.#serve(reader, want, values[index])
+        for (const { thing } of wants) this.#stay.add(thing)
         this.#check(OF_RUNS, { reader, values })
         reader.values = values
         this.#check(OF_CONTEXTS, { context })
@@ -747,7 +752,10 @@ class Run implements Listener {
         return 'done'
       } catch (error) {
         if (plan.refreshes && error instanceof Stale)
-          for (const { thing } of wants) reader.lacks.add(thing)
+          for (const { thing } of wants) {
+            reader.lacks.add(thing)
+            reader.again.add(thing)
+          }
         throw error
       } finally {
         reader.isHandling = false
