@@ -94,9 +94,13 @@ export interface Served {
 
 const SECOND = 1000
 
-/** Whether it was so long ago at some time since the reader began. */
-function isYoungerThan(seconds: number, { times }: Reader, time: number): boolean {
-  return times.some((now) => now - time >= 0 && now - time < seconds * SECOND)
+/** Whether a time was less than so many seconds ago at some moment since the reader began. */
+export function isYoungerThan(seconds: number, { times }: Reader, time: number): boolean {
+  return times.some((from, index) => {
+    // Until it was looked at next, the clock has shown everything in between, unless it was set back.
+    const to = Math.max(from, times[index + 1] ?? from)
+    return to >= time && from < time + seconds * SECOND
+  })
 }
 
 /** Whether it was requested since the reader began. */

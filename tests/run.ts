@@ -6,6 +6,7 @@ import { lambdaContext } from './context.js'
 import type { Instantiate } from './instance.js'
 import {
   type Delivery,
+  isYoungerThan,
   OF_COLD_STARTS,
   OF_CONTEXTS,
   OF_ENDS,
@@ -333,7 +334,7 @@ export class Run implements Listener {
     return (this.#touched.get(pathOf(thing.id)) ?? 0) > (last?.order ?? 0)
   }
 
-  failed({ things }: Request): void {
+  failed({ things }: Pick<Request, 'things'>): void {
     for (const thing of things)
       if (!CROWD.test(thing.id)) keep(this.#failures, thing, this.moment())
   }
@@ -539,6 +540,8 @@ export class Run implements Listener {
   }
 
   #fail(reader: Reader, error: unknown, isClash: boolean): void {
+    // So does what would have been served, had the rest not failed.
+    this.failed({ things: reader.wants.map(({ thing }) => thing) })
     this.#check(OF_ERRORS, {
       reader,
       error,
@@ -551,7 +554,7 @@ export class Run implements Listener {
   #settle(reader: Reader): void {
     this.readers.delete(reader)
     // What is read again in vain shows in no value, but leaves AWS alone, too.
-    for (const thing of reader.again) keep(this.#failures, thing, this.moment())
+    for (const thing of reader.again) this.failed({ things: [thing] })
     const { monotonic: now, lost } = this.clock
     this.#check(OF_ENDS, { reader, now, lost })
   }
@@ -569,8 +572,7 @@ export class Run implements Listener {
       isTimeUp(reader, this.clock) ||
       [...this.requests].some(({ things, isUnderWay }) => isUnderWay && things.includes(thing)) ||
       (this.#failures.get(thing) ?? []).some(
-        ({ order, time }) =>
-          order > reader.order || reader.times.some((now) => now >= time && now - time < 5000),
+        ({ order, time }) => order > reader.order || isYoungerThan(5, reader, time),
       )
     this.#check(OF_VALUES, {
       reader,
@@ -587,7 +589,7 @@ export class Run implements Listener {
       lost: this.clock.lost,
     })
     // AWS is left alone from when somebody has waited in vain.
-    if (hasFailed && this.clock.monotonic > reader.begun) keep(this.#failures, thing, this.moment())
+    if (hasFailed && this.clock.monotonic > reader.begun) this.failed({ things: [thing] })
   }
 
   #recognise(want: Want, value: unknown): void {
