@@ -1465,11 +1465,10 @@ async function exchange<T = string>(
     const isWanted = status === 200 && read
 
     /** The body, piece by piece. Fails if it is too long, or ends before its length. */
-    async function* pieces(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    async function* pieces(reader: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
       let size = 0
-      const iterator = body[Symbol.asyncIterator]()
       for (;;) {
-        const next = await inTime(() => iterator.next())
+        const next = await inTime(() => reader.next())
         if (next.done) break
         size += next.value.length
         if (!isWanted && size > MAX_ANSWER_SIZE) throw invalidAnswer('over 8 MiB')
@@ -1482,7 +1481,10 @@ async function exchange<T = string>(
       if (length && size !== Number(length)) throw failure('NetworkError', 'cut short')
     }
 
-    const whole = body ? pieces(body) : [await inTime(() => response.text())]
+    // Node's fetch empties a body without a reader once nobody holds its response.
+    const whole = body
+      ? pieces(body[Symbol.asyncIterator]())
+      : [await inTime(() => response.text())]
     const content = await (isWanted
       ? read(whole)
       : builtin('stream/consumers').text(whole as never))
