@@ -22,6 +22,8 @@ export const HTTPS_FLOOR = 'floor over node:https'
 export const DEFAULT = 'lambda-cache'
 export const WITH_HTTPS_FETCH = 'lambda-cache, httpsFetch'
 export const SDK = 'AWS SDK v3'
+/** Added to the name of what has its values before the first invocation. */
+export const PREFETCHED = ', prefetch'
 
 /** Whether lambda-cache.ts has it: without it the rows that need it are left out. */
 export const hasHttpsFetch = /^export (async )?(function|const) httpsFetch\b/m.test(
@@ -49,6 +51,20 @@ export const alternatives: readonly Alternative[] = [
   { name: 'middy', entry: { file: 'alternatives/middy.ts' }, over: 'https' },
   { name: 'Powertools', entry: { file: 'alternatives/powertools.ts' }, over: 'https' },
 ]
+
+/** Where the module itself waits for the values. */
+export const prefetched: readonly Alternative[] = alternatives
+  .filter(({ name }) => [DEFAULT, WITH_HTTPS_FETCH].includes(name))
+  .map(({ name, entry, over }) => ({
+    name: name + PREFETCHED,
+    entry: {
+      file: entry.file.replace('.ts', '-prefetch.ts'),
+      contents: `${entry.contents ?? `export { handler } from './${entry.file.replace('.ts', '.js')}'`}
+        ${entry.contents ? '' : `import { handler } from './${entry.file.replace('.ts', '.js')}'`}
+        await handler.prefetch()`,
+    },
+    over,
+  }))
 
 /** Those that keep values between invocations. */
 export const caches: readonly Alternative[] = [

@@ -10,7 +10,10 @@ export interface Results {
   readonly sizes: readonly HandlerSize[]
   readonly coldStart: {
     readonly rounds: number
+    /** Milliseconds before each answer. */
     readonly delay: number
+    /** MB, and the share of a core that Lambda gives them. Without a cgroup there is no share, and the figures are those of the whole machine. */
+    readonly sizes: readonly { readonly memory: number; readonly share: number | undefined }[]
     readonly nodes: readonly ColdStarts[]
   }
   readonly warm: Warm
@@ -54,35 +57,37 @@ export interface HandlerSize {
   readonly sdkExternal: Size | undefined
 }
 
-/** One cold start: milliseconds, and for memory MiB of RSS at the end. */
-export interface ColdStart {
-  readonly import: number
-  readonly first: number
-  /** Import and first invocation together. */
-  readonly both: number
-  /** User and system time of the process over both. */
+/** Milliseconds: by the clock, and that the threads of the process computed. */
+export interface Duration {
+  readonly time: number
   readonly cpu: number
+}
+
+/** One cold start. */
+export interface ColdStart {
+  readonly import: Duration
+  readonly first: Duration
+  /** MiB of RSS at the end. */
   readonly memory: number
 }
 
 /** Medians. */
-export interface ColdStartRow extends ColdStart {
+export interface ColdStartRow {
   readonly name: string
   /** What it sends with: the floor it is compared with. */
   readonly over: 'fetch' | 'https'
-  /** Import and first invocation, as a multiple of the floor in the same round. */
+  /** At full speed. */
+  readonly import: Duration
+  /** The first invocation, one for each of the memory sizes. */
+  readonly first: readonly Duration[]
+  /** CPU time of import and first invocation with the most memory, as a multiple of the floor's in the same round. */
   readonly ratio: number
+  readonly memory: number
 }
 
 export interface ColdStarts {
   readonly node: string
   readonly rows: readonly ColdStartRow[]
-  /** Milliseconds to import lambda-cache alone, to import an empty module, and the difference, as medians. */
-  readonly moduleLoad: {
-    readonly library: number
-    readonly empty: number
-    readonly difference: number
-  }
 }
 
 export interface Warm {

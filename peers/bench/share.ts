@@ -45,11 +45,13 @@ export function meansOfSharing(): string {
   return 'by a cgroup'
 }
 
-function makeGroup(share: number): string | undefined {
+/** The folder of a new cgroup with that share of a core, where one can be made. It takes processes in by `cgroup.procs`. */
+export function makeGroup(share: number): string | undefined {
   const quota = Math.round(share * PERIOD)
+  const name = `lambda-cache-${process.pid}-${quota}`
   try {
     if (existsSync('/sys/fs/cgroup/cpu')) {
-      const group = `/sys/fs/cgroup/cpu/lambda-cache-${process.pid}`
+      const group = `/sys/fs/cgroup/cpu/${name}`
       mkdirSync(group)
       writeFileSync(`${group}/cpu.cfs_period_us`, String(PERIOD))
       writeFileSync(`${group}/cpu.cfs_quota_us`, String(quota))
@@ -58,7 +60,7 @@ function makeGroup(share: number): string | undefined {
     const root = '/sys/fs/cgroup'
     if (!readFileSync(`${root}/cgroup.controllers`, 'utf8').includes('cpu')) return undefined
     writeFileSync(`${root}/cgroup.subtree_control`, '+cpu')
-    const group = `${root}/lambda-cache-${process.pid}`
+    const group = `${root}/${name}`
     mkdirSync(group)
     writeFileSync(`${group}/cpu.max`, `${quota} ${PERIOD}`)
     return group
