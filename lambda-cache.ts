@@ -280,6 +280,7 @@ export function withCache<
 >(handler: (event: E, context: C & Cached<O>) => R, options: O): CachedHandler<E, R, Bare<C, O>> {
   check('handler', 'function', handler)
   const entries = toEntries(options)
+  if (entries.some(({ kind }) => kind !== CUSTOM)) ready(options.fetch)
   // While nothing is due, the last reading serves: to ask the cache for every value would take ten
   // times as long as the rest of a warm invocation.
   let latest: Reading | undefined
@@ -399,6 +400,32 @@ export const withCacheStream: <
   handler: (event: E, responseStream: S, context: C & Cached<O>) => R,
   options: O,
 ) => CachedStreamHandler<E, S, R, Bare<C, O>> = withCache as never
+
+/** Whether Node's fetch is ready, or what serves another one. */
+const readied = new Set<boolean>()
+
+/**
+ * Loads and compiles what the first request needs, once: Lambda's init phase has a whole core, an
+ * invocation a small part of one. Sends nothing. What fails here will say so when it is needed.
+ */
+function ready(fetch: Fetch | undefined): void {
+  if (readied.has(!fetch)) return
+  readied.add(!fetch)
+  const url = 'https://a.b'
+  const headers = { url }
+  try {
+    const { signal } = new AbortController()
+    const date = new Date()
+    sign({ method: 'GET', headers, url, region: '', service: '', credentials: {} as never, date })
+    // The expression behind it is compiled at its first use, and once more at its second.
+    ;[url, url].map(builtin('net').isIP)
+    // The root certificates.
+    builtin('tls').createSecureContext()
+    // Node's fetch is not called: it may be a mock.
+    if (fetch) builtin('https')
+    else new Request(url, { method: 'POST', headers, body: url, signal })
+  } catch {}
+}
 
 /** All entries of a wrapper, as they were read at one moment. */
 interface Reading {
@@ -704,6 +731,8 @@ interface Cell {
 interface Refresh {
   /** One, if it is ahead of time. */
   readonly attempts: number
+  /** Set if there is nothing to serve: throttled, attempts go on until then, by `Date.now()`. */
+  until: number
   /** The request that went out last. */
   readonly sent: Pick<Answer, 'order' | 'time'>
   /** Aborted when nobody waits any more. */
@@ -816,16 +845,21 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   // The error takes 200 ms to get out. With an answer to fall back on, half of the remaining time
   // is left to the handler.
   const limit = answer ? (Date.now() + end) / 2 : end - 200
-  const refresh = Date.now() < limit ? refreshOf(cell) : cell.refresh
+  // To ask once more and to say that AWS throttles takes 500 ms.
+  const until = answer ? 0 : limit - 500
+  const refresh = Date.now() < limit ? refreshOf(cell, 3, until) : cell.refresh
   try {
     const loaded = await (refresh?.wait(limit) ?? Promise.reject())
     if (isWanted(loaded)) return loaded
   } catch (thrown) {
-    // Nothing is thrown if time is up. Neither a refresh ahead of time nor, for a forced reader, an
-    // earlier one has the last word.
+    // Nothing is thrown if time is up. Neither a refresh ahead of time has the last word nor, for a
+    // forced reader, an earlier one, nor one that was less patient with an AWS that throttles.
     if (
+      !refresh ||
       !thrown ||
-      ((refresh as Refresh).attempts > 1 && (!isForced || (refresh as Refresh).sent.order > after))
+      (refresh.attempts > 1 &&
+        (!isForced || refresh.sent.order > after) &&
+        (refresh.until >= until || !isPassing(thrown, [THROTTLING])))
     )
       return fallBack(cell, entry, id, unanswered(cell.host, thrown), refresh)
   }
@@ -925,7 +959,7 @@ function dueAt({ ahead, time }: Answer, maxAge: number): number {
 }
 
 /** The refresh under way, else a new one. */
-function refreshOf(cell: Cell, attempts = 3): Refresh {
+function refreshOf(cell: Cell, attempts = 3, until = 0): Refresh {
   if (cell.refresh) return cell.refresh
   const controller = new AbortController()
   let waiters = 0
@@ -944,7 +978,8 @@ function refreshOf(cell: Cell, attempts = 3): Refresh {
     }
   }
 
-  const refresh = { attempts, sent: { order: 0, time: 0 }, signal: controller.signal, wait }
+  const { signal } = controller
+  const refresh = { attempts, until, sent: { order: 0, time: 0 }, signal, wait }
   const answer = loadAnswer(cell, refresh)
   cell.refresh = refresh
   return refresh
@@ -1082,6 +1117,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
     ({ key, names }) =>
       names.size < 10 &&
       key.attempts === call.attempts &&
+      !key.until === !call.until &&
       key.decrypt === call.decrypt &&
       key.fetch === call.fetch &&
       call.region === key.region,
@@ -1096,7 +1132,9 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   names.add(id)
   let answers: Loaded = {}
   try {
-    answers = await refreshOf(batch, call.attempts).wait(Infinity, call.signal)
+    const refresh = refreshOf(batch, call.attempts)
+    refresh.until = Math.max(refresh.until, call.until)
+    answers = await refresh.wait(Infinity, call.signal)
   } catch (error) {
     if (names.size < 2 || isPassing(error)) throw error
   }
@@ -1361,7 +1399,7 @@ interface JsonAnswer {
 /** What goes out all at once is neither sent nor answered in time: first come, first served. */
 let line = { places: 20, waiting: [] as (() => void)[] }
 
-/** Makes a call, in up to three attempts. */
+/** Makes a call, in as many attempts as it takes. */
 async function send<T = string>(
   call: Call,
   action: string,
@@ -1370,7 +1408,7 @@ async function send<T = string>(
   read?: (body: Body) => Promise<T>,
 ): Promise<Exchanged<T>> {
   let clockOffset = 0
-  const { bucket = '', service, signal } = call
+  const { bucket = '', service } = call
 
   /** One attempt, signed anew. Following a region or a clock, each of them once, is part of it. */
   async function sendOnce(attempt: number): Promise<Exchanged<T>> {
@@ -1405,28 +1443,48 @@ async function send<T = string>(
     throw refused(`${service}:${action}`, host, answer)
   }
 
+  return inLine(() => persist(call, sendOnce))
+}
+
+/** Waits for a place before it begins. */
+async function inLine<T>(work: () => Promise<T>): Promise<T> {
   const here = line
   if (here.places > 0) here.places -= 1
   else await new Promise<void>((resolve) => here.waiting.push(resolve))
   try {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        return await sendOnce(attempt)
-      } catch (error) {
-        if (attempt >= call.attempts || !isPassing(error)) throw error
-        // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2.
-        await within(
-          Math.random() * attempt * (isPassing(error, [THROTTLING]) ? 1000 : 50),
-          new Promise(() => {}),
-          signal,
-        ).catch(() => {})
-      }
-    }
+    return await work()
   } finally {
     const next = here.waiting.shift()
     // Not in this turn of the event loop, in which those behind may run out of time, too.
     if (next) setImmediate(next)
     else here.places += 1
+  }
+}
+
+/**
+ * Makes up to three attempts. Those that AWS throttles do not count if there is nothing to serve:
+ * they go on until the deadline, or for 10 s where there is none.
+ */
+async function persist<T>(call: Call, sendOnce: (attempt: number) => Promise<T>): Promise<T> {
+  const began = Date.now()
+  const until = call.until < Infinity ? call.until : began + 10_000
+  let free = 0
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await sendOnce(attempt - free)
+    } catch (error) {
+      const isThrottled = isPassing(error, [THROTTLING])
+      const left = until - Date.now()
+      // A clock may stand still, or have been set back.
+      const isFree = isThrottled && left > 0 && attempt < 500
+      if (isFree) free += 1
+      else if (isThrottled && free > 0) throw afterAttempts(error, attempt, Date.now() - began)
+      else if (attempt - free >= call.attempts || !isPassing(error)) throw error
+      // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
+      const longest = isThrottled ? Math.min(500 * 2 ** attempt, 5000) : 50 * (attempt - free)
+      const pause = Math.min(Math.random() * longest, isFree ? left : longest)
+      await within(pause, new Promise(() => {}), call.signal).catch(() => {})
+    }
   }
 }
 
@@ -1493,6 +1551,11 @@ async function exchange<T = string>(
     // Whatever has not been read is not wanted.
     controller.abort()
   }
+}
+
+function afterAttempts(error: unknown, attempts: number, milliseconds: number): LambdaCacheError {
+  const { code, message, ...details } = error as LambdaCacheError
+  return failure(code, `${message}, ${attempts} attempts in ${milliseconds / 1000} s`, details)
 }
 
 /** AWS's own text stays out of the error: it can quote the request, token and all. */
@@ -1900,9 +1963,11 @@ interface Builtins {
   fs: typeof import('node:fs')
   http: typeof import('node:http')
   https: typeof import('node:https')
+  net: typeof import('node:net')
   path: typeof import('node:path')
   stream: typeof import('node:stream')
   'stream/consumers': typeof import('node:stream/consumers')
+  tls: typeof import('node:tls')
   util: typeof import('node:util')
   zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown }
 }
