@@ -22,6 +22,7 @@ export const HTTPS_FLOOR = 'floor over node:https'
 export const DEFAULT = 'lambda-cache'
 export const WITH_HTTPS_FETCH = 'lambda-cache, httpsFetch'
 export const SDK = 'AWS SDK v3'
+export const MAP = 'a Map by hand'
 /** Added to the name of what has its values before the first invocation. */
 export const PREFETCHED = ', prefetch'
 
@@ -68,7 +69,7 @@ export const prefetched: readonly Alternative[] = alternatives
 
 /** Those that keep values between invocations. */
 export const caches: readonly Alternative[] = [
-  { name: 'a Map by hand', entry: { file: 'alternatives/map.ts' }, over: 'fetch' },
+  { name: MAP, entry: { file: 'alternatives/map.ts' }, over: 'fetch' },
   ...alternatives.filter(({ name }) => [DEFAULT, 'middy', 'Powertools'].includes(name)),
 ]
 

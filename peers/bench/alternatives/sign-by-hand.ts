@@ -29,7 +29,7 @@ export function signByHand(
   const names = Object.keys(signed).sort()
   const lines = names.map((name) => `${name}:${signed[name]}\n`).join('')
   const canonical = [method, path, '', lines, names.join(';'), hash].join('\n')
-  const scope = [time.slice(0, 8), region, service, 'aws4_request']
+  const scope = [time.slice(0, 8), region as string, service, 'aws4_request']
   const toSign = ['AWS4-HMAC-SHA256', time, scope.join('/'), sha256(canonical)].join('\n')
   const key = scope.reduce<string | Buffer>((key, part) => hmac(key, part), `AWS4${secret}`)
   const signature = hmac(key, toSign).toString('hex')

@@ -2,6 +2,7 @@
  * Warm invocations, in a process of their own: prints the nanoseconds that an invocation takes over one of the bare handler.
  * Both run in turn, so that a slow moment of the machine meets both.
  */
+import { lambdaContext } from '../../../tests/context.js'
 import { median } from '../statistics.js'
 
 const [bundle = '', bareBundle = '', invocations = '', turns = ''] = process.argv.slice(2)
@@ -23,11 +24,6 @@ process.exit()
 
 async function time(measured: Handler): Promise<number> {
   const begin = process.hrtime.bigint()
-  for (let count = 0; count < Number(invocations); count += 1) await measured({}, makeContext())
+  for (let count = 0; count < Number(invocations); count += 1) await measured({}, lambdaContext())
   return Number(process.hrtime.bigint() - begin) / Number(invocations)
-}
-
-/** A new one for each invocation, as Lambda makes it. */
-function makeContext(): object {
-  return { functionName: 'bench', awsRequestId: 'warm', getRemainingTimeInMillis: () => 30_000 }
 }
