@@ -5510,6 +5510,28 @@ describe('throttled with nothing to serve', () => {
     assert.deepEqual(times(sent), [0, 1, 3, 7, 7.2])
   })
 
+  test('loads what is custom until then, if what throttles is read with this file', async () => {
+    patiently()
+    const { fetch, sent } = script(...Array<Answer>(7).fill(throttled), SSM.answer('value'))
+    let loads = 0
+    const handler = withCache((_: unknown, context) => context.value, {
+      custom: [
+        {
+          as: 'value',
+          load: () => {
+            loads += 1
+            return getParameter('/app/value', { fetch, maxAge: 0 })
+          },
+        },
+      ],
+    })
+    const result = handler({}, contextWith(30 * SECOND))
+    await advance(20_000)
+    assert.equal(await result, 'value')
+    assert.equal(loads, 2)
+    assert.deepEqual(times(sent), [0, 1, 3, 7, 10, 11, 12, 14])
+  })
+
   test('asks no more when nobody waits any more', async () => {
     patiently()
     const { fetch, sent } = script(throttled)

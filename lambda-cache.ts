@@ -325,7 +325,8 @@ export function withCache<
     // A durable function's context holds Lambda's own. A time that is not positive is not enforced.
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
     const ahead: Promise<unknown>[] = []
-    const reader: Reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
+    const reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
+    deadline = reader.end
     try {
       if (!latest?.isFresh()) latest = await read(entries, reader)
       const given = latest
@@ -781,6 +782,9 @@ const cache = new Map<unknown, Cell>()
 /** Counts requests and answers. */
 let events = 0
 
+/** Of the invocation that read last: direct access does not know its own. By `Date.now()`. */
+let deadline = 0
+
 /** Failures that the log has a line about. */
 const warned = new WeakSet<object>()
 
@@ -845,7 +849,8 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   // is left to the handler.
   const limit = answer ? (Date.now() + end) / 2 : end - 200
   // To ask once more and to say that AWS throttles takes 500 ms.
-  const until = answer ? 0 : limit - 500
+  const patience = reader.end ?? (deadline > Date.now() ? deadline : Infinity)
+  const until = answer ? 0 : patience - 700
   const refresh = Date.now() < limit ? refreshOf(cell, 3, until) : cell.refresh
   try {
     const loaded = await (refresh?.wait(limit) ?? Promise.reject())
@@ -1343,13 +1348,16 @@ const CUSTOM: SourceKind = {
   option: 'as',
 }
 
-async function loadCustom({ load }: Call): Promise<Loaded> {
-  try {
-    return { value: await (load as () => unknown)() }
-  } catch (cause) {
-    if (cause instanceof LambdaCacheError) throw cause
-    throw failure('LoadFailed', 'LoadFailed', { cause })
-  }
+/** One attempt, unless what it reads with this file is throttled. */
+function loadCustom(call: Call): Promise<Loaded> {
+  return persist({ ...call, attempts: 1 }, async () => {
+    try {
+      return { value: await (call.load as () => unknown)() }
+    } catch (cause) {
+      if (cause instanceof LambdaCacheError) throw cause
+      throw failure('LoadFailed', 'LoadFailed', { cause })
+    }
+  })
 }
 
 // ---- AWS calls ----
