@@ -5510,26 +5510,31 @@ describe('throttled with nothing to serve', () => {
     assert.deepEqual(times(sent), [0, 1, 3, 7, 7.2])
   })
 
-  test('loads what is custom until then, if what throttles is read with this file', async () => {
+  test('goes on until then in a load, too, and loads again if that gives up', async () => {
     patiently()
-    const { fetch, sent } = script(...Array<Answer>(7).fill(throttled), SSM.answer('value'))
+    const { fetch, sent } = script(...Array<Answer>(5).fill(throttled), SSM.answer('value'))
     let loads = 0
-    const handler = withCache((_: unknown, context) => context.value, {
-      custom: [
-        {
-          as: 'value',
-          load: () => {
-            loads += 1
-            return getParameter('/app/value', { fetch, maxAge: 0 })
+    const invoke = invoking(
+      {
+        custom: [
+          { as: 'read', load: () => getParameter('/app/value', { fetch, maxAge: 0 }) },
+          {
+            as: 'given',
+            load: async () => {
+              loads += 1
+              if (loads < 4) throw new LambdaCacheError('throttled', { code: 'SlowDown' })
+              return 'given'
+            },
           },
-        },
-      ],
-    })
-    const result = handler({}, contextWith(30 * SECOND))
-    await advance(20_000)
-    assert.equal(await result, 'value')
-    assert.equal(loads, 2)
-    assert.deepEqual(times(sent), [0, 1, 3, 7, 10, 11, 12, 14])
+        ],
+      },
+      'read',
+      'given',
+    )
+    const result = invoke()
+    await advance(17_500)
+    assert.deepEqual(await result, ['value', 'given'])
+    assert.deepEqual([times(sent), loads], [[0, 1, 3, 7, 12, 17], 4])
   })
 
   test('asks no more when nobody waits any more', async () => {

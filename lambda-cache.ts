@@ -342,6 +342,7 @@ export function withCache<
       }
     } finally {
       await Promise.all(ahead)
+      deadline = 0
     }
   }
 
@@ -782,7 +783,7 @@ const cache = new Map<unknown, Cell>()
 /** Counts requests and answers. */
 let events = 0
 
-/** Of the invocation that read last: direct access does not know its own. By `Date.now()`. */
+/** Of the invocation that waits for values, by `Date.now()`: direct access does not know its own. */
 let deadline = 0
 
 /** Failures that the log has a line about. */
@@ -849,7 +850,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   // is left to the handler.
   const limit = answer ? (Date.now() + end) / 2 : end - 200
   // To ask once more and to say that AWS throttles takes 500 ms.
-  const patience = reader.end ?? (deadline > Date.now() ? deadline : Infinity)
+  const patience = reader.end ?? (deadline || Infinity)
   const until = answer ? 0 : patience - 700
   const refresh = Date.now() < limit ? refreshOf(cell, 3, until) : cell.refresh
   try {
