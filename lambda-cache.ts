@@ -783,7 +783,7 @@ const cache = new Map<unknown, Cell>()
 /** Counts requests and answers. */
 let events = 0
 
-/** Of the invocation that waits for values, by `Date.now()`: direct access does not know its own. */
+/** Of the invocation that waits for values, by `Date.now()`: direct access is not told its own. */
 let deadline = 0
 
 /** Failures that the log has a line about. */
