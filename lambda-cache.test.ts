@@ -613,14 +613,8 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'ThrottlingException',
-    message:
-      'ssm /app/value: ThrottlingException (HTTP 400) from ssm.us-east-1.amazonaws.com, 4 attempts in 10 s',
-    answers: [
-      () => {
-        pass(2500)
-        return refusal('ThrottlingException')
-      },
-    ],
+    message: 'ssm /app/value: ThrottlingException (HTTP 400) from ssm.us-east-1.amazonaws.com',
+    answers: [refusal('ThrottlingException')],
     act: (fetch) => SSM.read({ fetch }),
   },
   {
@@ -1287,80 +1281,6 @@ describe('prefetch', () => {
 })
 
 // ---- Streaming ----
-
-describe('init', () => {
-  /** What a new process prints that runs this, with the library in `lambda`. */
-  async function running(code: string): Promise<unknown> {
-    const file = join(await temporaryFolder(), 'lambda-cache.mjs')
-    await writeFile(file, bundleOf('withCache, httpsFetch'))
-    const setting = `
-      import * as lambda from ${JSON.stringify(file)}
-      const tls = process.getBuiltinModule('node:tls')
-      const { withCache, httpsFetch: https } = lambda
-      let [calls, contexts] = [0, 0]
-      const fetch = globalThis.fetch = () => { calls += 1; throw Error() }
-      const { createSecureContext } = tls
-      tls.createSecureContext = (...args) => { contexts += 1; return createSecureContext(...args) }
-      const loaded = new Set(process.moduleLoadList)
-      const news = () => process.moduleLoadList.filter((name) => !loaded.has(name)).join()
-      // Node's fetch looks at the pipes of the process's own output.
-      const resources = () => process.getActiveResourcesInfo().filter((name) => name !== 'PipeWrap').join()
-      const print = (result) => process.stdout.write(JSON.stringify(result))
-      `
-    const args = ['--input-type=module', '--eval', setting + code]
-    return JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' })) as unknown
-  }
-
-  const CASES = [
-    ["{ ssm: ['/app/value'] }", { https: false, undici: true, any: true }],
-    ["{ secrets: ['app/value'], fetch: https }", { https: true, undici: false, any: true }],
-    ["{ s3: ['s3://bucket/key'], fetch }", { https: true, undici: false, any: true }],
-    ["{ custom: [{ as: 'value', load: () => 1 }] }", { https: false, undici: false, any: false }],
-    ['{}', { https: false, undici: false, any: false }],
-  ] as const
-  for (const [options, expected] of CASES) {
-    test(`loads what the first request needs, and sends nothing: ${options}`, async () => {
-      const result = await running(`
-        const before = resources()
-        withCache(() => {}, ${options})
-        const after = [resources()]
-        const names = news()
-        for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve))
-        after.push(resources())
-        print({
-          https: / https(,|$)/.test(names),
-          undici: /undici/.test(names),
-          any: contexts > 0,
-          isCalm: after.every((one) => one === before || one === ''),
-          calls,
-        })`)
-      assert.deepEqual(result, { ...expected, isCalm: true, calls: 0 })
-    })
-  }
-
-  test('does so once for each transport', async () => {
-    const counts = await running(`
-      const counts = []
-      for (const options of [{}, {}, { fetch: https }, { fetch }, {}]) {
-        withCache(() => {}, { ssm: ['/app/value'], ...options })
-        counts.push(contexts)
-      }
-      print(counts)`)
-    assert.deepEqual(counts, [1, 1, 2, 2, 2])
-  })
-
-  test('leaves what fails to the first request', async () => {
-    const result = await running(`
-      process.on('unhandledRejection', () => print('unhandled'))
-      globalThis.Request = undefined
-      withCache(() => {}, { ssm: ['/app/value'] })
-      tls.createSecureContext = () => { throw Error('no certificates') }
-      globalThis.AbortController = undefined
-      withCache(() => {}, { ssm: ['/app/value'], fetch: https })
-      setImmediate(() => print('fine'))`)
-    assert.equal(result, 'fine')
-  })
-})
 
 describe('streaming', () => {
   const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming')
@@ -3227,9 +3147,7 @@ describe('stale if error', () => {
       for (const { source, id, answer, entry } of SOURCES) {
         clearCache()
         const [began, aws] = [Date.now(), scene(answer(`${CANARY}-one`))]
-        let takes = 0
-        const fetch: Fetch = (...args) => aws.fetch(...args).finally(() => pass(takes))
-        const invoke = invoking({ ...entry(), fetch }, 'value')
+        const invoke = invoking({ ...entry(), fetch: aws.fetch }, 'value')
         await invoke()
         aws.say(failing)
         for (const [milliseconds, requests, warnings] of [
@@ -3258,11 +3176,8 @@ describe('stale if error', () => {
         }
         pass(1)
         lines.length = 0
-        // With nothing to serve, throttling alone takes until the deadline.
-        takes = MINUTE
         await failure(invoke(), { code, source, id })
         assert.deepEqual(lines, [], 'an error that goes out needs no line')
-        takes = 0
         aws.say(answer('two'))
         assert.deepEqual(await invoke(), ['two'])
       }
@@ -4975,108 +4890,122 @@ describe('attempts', () => {
     what: string,
     answer: Answer,
     details: Partial<ErrorDetails>,
+    pauses: [number, number],
     source?: SourceCase,
   ][] = [
     ...[408, 500, 501, 502, 503, 504, 507, 599].map((status): (typeof PASSING)[number] => [
       `HTTP ${status}`,
       reply(status),
       { code: `Http${status}`, status },
+      [50, 100],
     ]),
     [
       'HTTP 502 with a page',
       reply(502, `<html>${CANARY}-body`),
       { code: 'Http502', status: 502 },
+      [50, 100],
       S3,
     ],
     [
       'InternalServerError',
       reply(500, { __type: 'InternalServerError' }),
       { code: 'InternalServerError', status: 500 },
+      [50, 100],
       SECRETS,
     ],
-    ['S3 InternalError', xml(500, 'InternalError'), { code: 'InternalError', status: 500 }, S3],
+    [
+      'S3 InternalError',
+      xml(500, 'InternalError'),
+      { code: 'InternalError', status: 500 },
+      [50, 100],
+      S3,
+    ],
     [
       'RequestTimeout as HTTP 400',
       xml(400, 'RequestTimeout'),
       { code: 'RequestTimeout', status: 400 },
+      [50, 100],
       S3,
     ],
     ...NETWORK.map((code): (typeof PASSING)[number] => [
       code,
       unreachable(code),
       { code: 'NetworkError' },
+      [50, 100],
     ]),
     ...TIMEOUTS.map((code): (typeof PASSING)[number] => [
       code,
       unreachable(code),
       { code: 'Timeout' },
+      [50, 100],
     ]),
     [
       'the timeout of a fetch of the user',
       new DOMException(`${CANARY}-body`, 'TimeoutError'),
       { code: 'Timeout' },
+      [50, 100],
     ],
     [
       'the same, wrapped',
       new Error('mine', { cause: new DOMException('aborted due to timeout', 'TimeoutError') }),
       { code: 'Timeout' },
+      [50, 100],
     ],
     [
       'an abort of a fetch of the user',
       new DOMException(`${CANARY}-body`, 'AbortError'),
       { code: 'NetworkError' },
+      [50, 100],
     ],
-    ['a body that ends early', new TypeError('terminated'), { code: 'NetworkError' }],
-    ['fetch failed, without a code', new TypeError('fetch failed'), { code: 'NetworkError' }],
+    ['a body that ends early', new TypeError('terminated'), { code: 'NetworkError' }, [50, 100]],
+    [
+      'fetch failed, without a code',
+      new TypeError('fetch failed'),
+      { code: 'NetworkError' },
+      [50, 100],
+    ],
     [
       'a proxy that refuses the tunnel',
       Object.assign(new Error(`${CANARY}-body`), { code: 0, cause: { code: 'ERR_PROXY_TUNNEL' } }),
       { code: 'NetworkError' },
+      [50, 100],
     ],
-    ['a code three causes deep', wrapped, { code: 'NetworkError' }],
-    ['a chain of causes that is a loop', loop, { code: 'NetworkError' }],
-    ['too many open files', unreachable('EMFILE'), { code: 'NetworkError' }],
+    ['a code three causes deep', wrapped, { code: 'NetworkError' }, [50, 100]],
+    ['a chain of causes that is a loop', loop, { code: 'NetworkError' }, [50, 100]],
+    ['too many open files', unreachable('EMFILE'), { code: 'NetworkError' }, [50, 100]],
     [
       'a code on the error itself',
       Object.assign(new Error('socket hang up'), { code: 'ECONNRESET' }),
       { code: 'NetworkError' },
+      [50, 100],
     ],
     [
       'a fetch that throws',
       new TypeError(`Headers.append: "${CANARY}-session-token" is an invalid header value.`),
       { code: 'NetworkError' },
+      [50, 100],
     ],
-  ]
-  const THROTTLED: readonly [
-    what: string,
-    answer: Answer,
-    details: Partial<ErrorDetails>,
-    source?: SourceCase,
-  ][] = [
-    ['HTTP 429', reply(429), { code: 'Http429', status: 429 }],
+    ['HTTP 429', reply(429), { code: 'Http429', status: 429 }, [1000, 2000]],
     [
       'throttling in a header',
       reply(400, '', { 'x-amzn-errortype': 'ns#ThrottlingException' }),
       { code: 'ThrottlingException', status: 400 },
+      [1000, 2000],
       SECRETS,
     ],
-    ['S3 SlowDown', xml(503, 'SlowDown'), { code: 'SlowDown', status: 503 }, S3],
-    ...THROTTLING.map((code): (typeof THROTTLED)[number] => [
+    ['S3 SlowDown', xml(503, 'SlowDown'), { code: 'SlowDown', status: 503 }, [1000, 2000], S3],
+    ...THROTTLING.map((code): (typeof PASSING)[number] => [
       `${code} as HTTP 400`,
       refusal(code),
       { code, status: 400 },
+      [1000, 2000],
       SECRETS,
     ]),
   ]
-  for (const [what, answer, details, source = SSM] of PASSING) {
+  for (const [what, answer, details, expected, source = SSM] of PASSING) {
     test(`three times, then the error: ${what}`, async () =>
-      assertPauses(await pauses(source, answer, details), 50, 100))
-  }
-  for (const [what, answer, details, source = SSM] of THROTTLED) {
-    test(`for 10 s, then the error: ${what}`, async () =>
-      assertPauses(await pauses(source, answer, details), 1000, 2000, 4000, 3000))
-  }
-  for (const [what, answer, , source = SSM] of [...PASSING, ...THROTTLED]) {
+      assertPauses(await pauses(source, answer, details), ...expected))
+
     test(`the third may go well: ${what}`, async () => {
       const { fetch, sent } = script(answer, answer, source.answer('value'))
       assert.equal(await elapse(() => source.read({ fetch })), 'value')
@@ -5371,189 +5300,6 @@ describe('attempts', () => {
 })
 
 // ---- Fetch over node:https ----
-
-describe('throttled with nothing to serve', () => {
-  const throttled = refusal('ThrottlingException')
-  const times = (sent: readonly Sent[]): number[] =>
-    sent.map(({ at }) => Math.round((at - present(sent[0]).at) / 100) / 10)
-  /** Chance is at its worst, and time passes step by step. */
-  function patiently(): void {
-    mock.method(Math, 'random', () => 1)
-    mockTimeouts()
-  }
-
-  test('goes on until the deadline, and says how often it asked for how long', async () => {
-    patiently()
-    const { fetch, sent } = script(throttled)
-    const invoke = withCache(() => {}, { ssm: ['/app/value'], fetch })
-    const result = failure(
-      invoke({}, contextWith(30 * SECOND)),
-      { code: 'ThrottlingException', source: 'ssm', id: '/app/value', status: 400 },
-      ', 9 attempts in 29.2 s',
-    )
-    await advance(29_500)
-    await result
-    assert.deepEqual(times(sent), [0, 1, 3, 7, 12, 17, 22, 27, 29.2])
-  })
-
-  test('goes on for 10 s where there is no deadline: prefetch, direct access, a time that is not enforced', async () => {
-    patiently()
-    const { fetch, sent } = script(throttled)
-    const handler = withCache(() => {}, { secrets: ['app/value'], fetch })
-    for (const read of [
-      () => handler.prefetch(),
-      () => getSecret('app/value', { fetch }),
-      () => handler({}, contextWith(0)),
-      () => handler({}, {} as LambdaContext),
-    ]) {
-      sent.length = 0
-      const result = failure(read(), { code: 'ThrottlingException' }, ', 5 attempts in 10 s')
-      await advance(10_100)
-      await result
-      assert.deepEqual(times(sent), [0, 1, 3, 7, 10])
-    }
-  })
-
-  test('has its value as soon as AWS gives it', async () => {
-    patiently()
-    for (const source of SOURCES) {
-      const { fetch, sent } = script(throttled, throttled, throttled, source.answer('value'))
-      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value'), {
-        ...source.entry(),
-        fetch,
-      })
-      const result = handler({}, contextWith(10 * SECOND))
-      await advance(7100)
-      assert.equal(await result, 'value')
-      assert.equal(sent.length, 4)
-      clearCache()
-    }
-  })
-
-  test('counts what fails otherwise, up to three, beside that', async () => {
-    patiently()
-    const { fetch, sent } = script(
-      throttled,
-      throttled,
-      reply(500),
-      throttled,
-      reply(502),
-      throttled,
-      reply(503),
-    )
-    const result = failure(
-      withCache(() => {}, { ssm: ['/app/value'], fetch })({}, contextWith(MINUTE)),
-      { code: 'Http503' },
-    )
-    await advance(20_000)
-    await result
-    assert.deepEqual(times(sent), [0, 1, 3, 3.1, 8.1, 8.2, 13.2])
-  })
-
-  test('stays at three attempts with a value at hand', async () => {
-    patiently()
-    consoleLines()
-    const aws = scene(SSM.answer('value'))
-    const handler = withCache((_: unknown, context) => Reflect.get(context, 'value'), {
-      ...SSM.entry(),
-      fetch: aws.fetch,
-    })
-    await handler({}, contextWith(MINUTE))
-    await advance(MINUTE, MINUTE)
-    aws.say(throttled)
-    const result = handler({}, contextWith(MINUTE))
-    await advance(3100)
-    assert.equal(await result, 'value')
-    assert.deepEqual(times(aws.sent.slice(1)), [0, 1, 3])
-  })
-
-  test('goes on where others, who were less patient, have given up', async () => {
-    patiently()
-    consoleLines()
-    const aws = scene(SSM.answer('old'))
-    const stale = SSM.read({ fetch: aws.fetch })
-    assert.equal(await stale, 'old')
-    await advance(MINUTE, MINUTE)
-    aws.say(throttled)
-    const patient = withCache((_: unknown, context) => Reflect.get(context, 'value'), {
-      ...SSM.entry(),
-      staleIfError: 0,
-      fetch: aws.fetch,
-    })
-    // The first has a value to fall back on, the second has little time.
-    const results = [
-      SSM.read({ fetch: aws.fetch }),
-      patient({}, contextWith(5000)).catch((error: LambdaCacheError) => error.code),
-      patient({}, contextWith(20_000)),
-    ]
-    await advance(4900)
-    assert.deepEqual(await Promise.all(results.slice(0, 2)), ['old', 'ThrottlingException'])
-    aws.say(SSM.answer('new'))
-    await advance(10_000)
-    assert.equal(await results[2], 'new')
-  })
-
-  test('asks for all names at once, each invocation to its own deadline', async () => {
-    patiently()
-    const { fetch, sent } = script(throttled)
-    const outcomes: string[] = []
-    const results = [2000, 8000].map((milliseconds, index) =>
-      withCache(() => {}, { ssm: [`/app/${index}`], fetch })({}, contextWith(milliseconds)).catch(
-        ({ code }: LambdaCacheError) => outcomes.push(`${index} ${code}`),
-      ),
-    )
-    await advance(2000)
-    assert.equal(outcomes.length, 1)
-    await advance(6000)
-    await Promise.all(results)
-    assert.equal(outcomes[1], '1 ThrottlingException')
-    assert.deepEqual(times(sent), [0, 1, 3, 7, 7.2])
-  })
-
-  test('goes on until then in a load, too, and loads again if that gives up', async () => {
-    patiently()
-    const { fetch, sent } = script(...Array<Answer>(5).fill(throttled), SSM.answer('value'))
-    let loads = 0
-    const invoke = invoking(
-      {
-        custom: [
-          { as: 'read', load: () => getParameter('/app/value', { fetch, maxAge: 0 }) },
-          {
-            as: 'given',
-            load: async () => {
-              loads += 1
-              if (loads < 4) throw new LambdaCacheError('throttled', { code: 'SlowDown' })
-              return 'given'
-            },
-          },
-        ],
-      },
-      'read',
-      'given',
-    )
-    const result = invoke()
-    await advance(17_500)
-    assert.deepEqual(await result, ['value', 'given'])
-    assert.deepEqual([times(sent), loads], [[0, 1, 3, 7, 12, 17], 4])
-  })
-
-  test('asks no more when nobody waits any more', async () => {
-    patiently()
-    const { fetch, sent } = script(throttled)
-    const handler = withCache(() => {}, { secrets: ['app/value', 'app/other'], fetch })
-    const result = failure(handler({}, contextWith(3000)), { code: 'ThrottlingException' })
-    await advance(3000)
-    await result
-    const { length } = sent
-    await advance(MINUTE, SECOND)
-    assert.equal(sent.length, length)
-  })
-
-  test('ends even if the clock stands still', async () => {
-    const { fetch } = script(() => refusal('ThrottlingException'))
-    await failure(SSM.read({ fetch }), { code: 'ThrottlingException' }, ', 500 attempts in 0 s')
-  })
-})
 
 describe('httpsFetch', () => {
   /** A call as the library makes it, and what aborts it. */

@@ -280,7 +280,6 @@ export function withCache<
 >(handler: (event: E, context: C & Cached<O>) => R, options: O): CachedHandler<E, R, Bare<C, O>> {
   check('handler', 'function', handler)
   const entries = toEntries(options)
-  if (entries.some(({ kind }) => kind !== CUSTOM)) ready(options.fetch)
   // While nothing is due, the last reading serves: to ask the cache for every value would take ten
   // times as long as the rest of a warm invocation.
   let latest: Reading | undefined
@@ -325,8 +324,7 @@ export function withCache<
     // A durable function's context holds Lambda's own. A time that is not positive is not enforced.
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
     const ahead: Promise<unknown>[] = []
-    const reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
-    deadline = reader.end
+    const reader: Reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
     try {
       if (!latest?.isFresh()) latest = await read(entries, reader)
       const given = latest
@@ -342,7 +340,6 @@ export function withCache<
       }
     } finally {
       await Promise.all(ahead)
-      deadline = 0
     }
   }
 
@@ -403,32 +400,6 @@ export const withCacheStream: <
   handler: (event: E, responseStream: S, context: C & Cached<O>) => R,
   options: O,
 ) => CachedStreamHandler<E, S, R, Bare<C, O>> = withCache as never
-
-/** Whether Node's fetch is ready, or what serves another one. */
-const readied = new Set<boolean>()
-
-/**
- * Loads and compiles what the first request needs, once: Lambda's init phase has a whole core, an
- * invocation a small part of one. Sends nothing. What fails here will say so when it is needed.
- */
-function ready(fetch: Fetch | undefined): void {
-  if (readied.has(!fetch)) return
-  readied.add(!fetch)
-  const url = 'https://a.b'
-  const headers = { url }
-  try {
-    const { signal } = new AbortController()
-    const date = new Date()
-    sign({ method: 'GET', headers, url, region: '', service: '', credentials: {} as never, date })
-    // The expression behind it is compiled at its first use, and once more at its second.
-    ;[url, url].map(builtin('net').isIP)
-    // The root certificates.
-    builtin('tls').createSecureContext()
-    // Node's fetch is not called: it may be a mock.
-    if (fetch) builtin('https')
-    else new Request(url, { method: 'POST', headers, body: url, signal })
-  } catch {}
-}
 
 /** All entries of a wrapper, as they were read at one moment. */
 interface Reading {
@@ -732,8 +703,6 @@ interface Cell {
 interface Refresh {
   /** One, if it is ahead of time. */
   readonly attempts: number
-  /** Set if there is nothing to serve: throttled, attempts go on until then, by `Date.now()`. */
-  until: number
   /** The request that went out last. */
   readonly sent: Pick<Answer, 'order' | 'time'>
   /** Aborted when nobody waits any more. */
@@ -782,9 +751,6 @@ const cache = new Map<unknown, Cell>()
 
 /** Counts requests and answers. */
 let events = 0
-
-/** Of the invocation that waits for values, by `Date.now()`: direct access is not told its own. */
-let deadline = 0
 
 /** Failures that the log has a line about. */
 const warned = new WeakSet<object>()
@@ -849,22 +815,16 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   // The error takes 200 ms to get out. With an answer to fall back on, half of the remaining time
   // is left to the handler.
   const limit = answer ? (Date.now() + end) / 2 : end - 200
-  // To ask once more and to say that AWS throttles takes 500 ms.
-  const patience = reader.end ?? (deadline || Infinity)
-  const until = answer ? 0 : patience - 700
-  const refresh = Date.now() < limit ? refreshOf(cell, 3, until) : cell.refresh
+  const refresh = Date.now() < limit ? refreshOf(cell) : cell.refresh
   try {
     const loaded = await (refresh?.wait(limit) ?? Promise.reject())
     if (isWanted(loaded)) return loaded
   } catch (thrown) {
-    // Nothing is thrown if time is up. Neither a refresh ahead of time has the last word nor, for a
-    // forced reader, an earlier one, nor one that was less patient with an AWS that throttles.
+    // Nothing is thrown if time is up. Neither a refresh ahead of time nor, for a forced reader, an
+    // earlier one has the last word.
     if (
-      !refresh ||
       !thrown ||
-      (refresh.attempts > 1 &&
-        (!isForced || refresh.sent.order > after) &&
-        (refresh.until >= until || !isPassing(thrown, [THROTTLING])))
+      ((refresh as Refresh).attempts > 1 && (!isForced || (refresh as Refresh).sent.order > after))
     )
       return fallBack(cell, entry, id, unanswered(cell.host, thrown), refresh)
   }
@@ -964,7 +924,7 @@ function dueAt({ ahead, time }: Answer, maxAge: number): number {
 }
 
 /** The refresh under way, else a new one. */
-function refreshOf(cell: Cell, attempts = 3, until = 0): Refresh {
+function refreshOf(cell: Cell, attempts = 3): Refresh {
   if (cell.refresh) return cell.refresh
   const controller = new AbortController()
   let waiters = 0
@@ -983,8 +943,7 @@ function refreshOf(cell: Cell, attempts = 3, until = 0): Refresh {
     }
   }
 
-  const { signal } = controller
-  const refresh = { attempts, until, sent: { order: 0, time: 0 }, signal, wait }
+  const refresh = { attempts, sent: { order: 0, time: 0 }, signal: controller.signal, wait }
   const answer = loadAnswer(cell, refresh)
   cell.refresh = refresh
   return refresh
@@ -1122,7 +1081,6 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
     ({ key, names }) =>
       names.size < 10 &&
       key.attempts === call.attempts &&
-      !key.until === !call.until &&
       key.decrypt === call.decrypt &&
       key.fetch === call.fetch &&
       call.region === key.region,
@@ -1137,9 +1095,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   names.add(id)
   let answers: Loaded = {}
   try {
-    const refresh = refreshOf(batch, call.attempts)
-    refresh.until = Math.max(refresh.until, call.until)
-    answers = await refresh.wait(Infinity, call.signal)
+    answers = await refreshOf(batch, call.attempts).wait(Infinity, call.signal)
   } catch (error) {
     if (names.size < 2 || isPassing(error)) throw error
   }
@@ -1349,16 +1305,13 @@ const CUSTOM: SourceKind = {
   option: 'as',
 }
 
-/** One attempt, unless what it reads with this file is throttled. */
-function loadCustom(call: Call): Promise<Loaded> {
-  return persist({ ...call, attempts: 1 }, async () => {
-    try {
-      return { value: await (call.load as () => unknown)() }
-    } catch (cause) {
-      if (cause instanceof LambdaCacheError) throw cause
-      throw failure('LoadFailed', 'LoadFailed', { cause })
-    }
-  })
+async function loadCustom({ load }: Call): Promise<Loaded> {
+  try {
+    return { value: await (load as () => unknown)() }
+  } catch (cause) {
+    if (cause instanceof LambdaCacheError) throw cause
+    throw failure('LoadFailed', 'LoadFailed', { cause })
+  }
 }
 
 // ---- AWS calls ----
@@ -1407,7 +1360,7 @@ interface JsonAnswer {
 /** What goes out all at once is neither sent nor answered in time: first come, first served. */
 let line = { places: 20, waiting: [] as (() => void)[] }
 
-/** Makes a call, in as many attempts as it takes. */
+/** Makes a call, in up to three attempts. */
 async function send<T = string>(
   call: Call,
   action: string,
@@ -1416,7 +1369,7 @@ async function send<T = string>(
   read?: (body: Body) => Promise<T>,
 ): Promise<Exchanged<T>> {
   let clockOffset = 0
-  const { bucket = '', service } = call
+  const { bucket = '', service, signal } = call
 
   /** One attempt, signed anew. Following a region or a clock, each of them once, is part of it. */
   async function sendOnce(attempt: number): Promise<Exchanged<T>> {
@@ -1451,48 +1404,28 @@ async function send<T = string>(
     throw refused(`${service}:${action}`, host, answer)
   }
 
-  return inLine(() => persist(call, sendOnce))
-}
-
-/** Waits for a place before it begins. */
-async function inLine<T>(work: () => Promise<T>): Promise<T> {
   const here = line
   if (here.places > 0) here.places -= 1
   else await new Promise<void>((resolve) => here.waiting.push(resolve))
   try {
-    return await work()
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await sendOnce(attempt)
+      } catch (error) {
+        if (attempt >= call.attempts || !isPassing(error)) throw error
+        // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2.
+        await within(
+          Math.random() * attempt * (isPassing(error, [THROTTLING]) ? 1000 : 50),
+          new Promise(() => {}),
+          signal,
+        ).catch(() => {})
+      }
+    }
   } finally {
     const next = here.waiting.shift()
     // Not in this turn of the event loop, in which those behind may run out of time, too.
     if (next) setImmediate(next)
     else here.places += 1
-  }
-}
-
-/**
- * Makes up to three attempts. Those that AWS throttles do not count if there is nothing to serve:
- * they go on until the deadline, or for 10 s where there is none.
- */
-async function persist<T>(call: Call, sendOnce: (attempt: number) => Promise<T>): Promise<T> {
-  const began = Date.now()
-  const until = call.until < Infinity ? call.until : began + 10_000
-  let free = 0
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await sendOnce(attempt - free)
-    } catch (error) {
-      const isThrottled = isPassing(error, [THROTTLING])
-      const left = until - Date.now()
-      // A clock may stand still, or have been set back.
-      const isFree = isThrottled && left > 0 && attempt < 500
-      if (isFree) free += 1
-      else if (isThrottled && free > 0) throw afterAttempts(error, attempt, Date.now() - began)
-      else if (attempt - free >= call.attempts || !isPassing(error)) throw error
-      // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
-      const longest = isThrottled ? Math.min(500 * 2 ** attempt, 5000) : 50 * (attempt - free)
-      const pause = Math.min(Math.random() * longest, isFree ? left : longest)
-      await within(pause, new Promise(() => {}), call.signal).catch(() => {})
-    }
   }
 }
 
@@ -1559,11 +1492,6 @@ async function exchange<T = string>(
     // Whatever has not been read is not wanted.
     controller.abort()
   }
-}
-
-function afterAttempts(error: unknown, attempts: number, milliseconds: number): LambdaCacheError {
-  const { code, message, ...details } = error as LambdaCacheError
-  return failure(code, `${message}, ${attempts} attempts in ${milliseconds / 1000} s`, details)
 }
 
 /** AWS's own text stays out of the error: it can quote the request, token and all. */
@@ -1971,11 +1899,9 @@ interface Builtins {
   fs: typeof import('node:fs')
   http: typeof import('node:http')
   https: typeof import('node:https')
-  net: typeof import('node:net')
   path: typeof import('node:path')
   stream: typeof import('node:stream')
   'stream/consumers': typeof import('node:stream/consumers')
-  tls: typeof import('node:tls')
   util: typeof import('node:util')
   zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown }
 }

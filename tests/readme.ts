@@ -121,13 +121,7 @@ describe('README.md', () => {
       gzipped <= limit && gzipped > limit - 100,
       `${gzipped} bytes, and the README says ${limit}`,
     )
-  })
-
-  test(`stands beside a file of ${LIMIT} bytes at most`, {
-    todo: 'not kept: peers/README.md says what the file has for it',
-  }, () => {
-    const { gzipped } = sizeOfFile()
-    assert.ok(gzipped <= LIMIT, `${gzipped} bytes`)
+    assert.ok(gzipped <= LIMIT)
   })
 
   test('lists every code that an error of the library has', () => {

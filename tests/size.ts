@@ -9,7 +9,7 @@ export interface Size {
   readonly gzipped: number
 }
 
-/** Bytes of the whole file, at most: a test says so. */
+/** The build fails above it. */
 export const LIMIT = 9216
 
 /** Goals, in bytes: of the whole file, and of a bundle that imports one of its functions. */
@@ -58,10 +58,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   console.log('minified  gzipped   budget  whole, and imported alone')
   for (const { name, budget } of BUDGETS) {
     const size = name === 'lambda-cache.ts' ? sizeOfFile() : sizeOfImport(name)
+    if (name === 'lambda-cache.ts' && size.gzipped > LIMIT) process.exitCode = 1
     const over = size.gzipped > budget ? `, ${size.gzipped - budget} bytes over` : ''
-    const isRed = name === 'lambda-cache.ts' && size.gzipped > LIMIT
-    const red = isRed ? `, and ${size.gzipped - LIMIT} over the limit of ${LIMIT}: EXCEEDED` : ''
-    console.log(`${row(size.minified, size.gzipped, budget)}  ${name}${over}${red}`)
+    console.log(`${row(size.minified, size.gzipped, budget)}  ${name}${over}`)
   }
   console.log('\nminified  gzipped           what the file would save without this section')
   const whole = sizeOfFile()

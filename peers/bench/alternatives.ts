@@ -25,6 +25,8 @@ export const SDK = 'AWS SDK v3'
 export const MAP = 'a Map by hand'
 /** Added to the name of what has its values before the first invocation. */
 export const PREFETCHED = ', prefetch'
+/** Added to the name of what has loaded before it what the first request needs. */
+export const READIED = ', loaded at init'
 
 /** Whether lambda-cache.ts has it: without it the rows that need it are left out. */
 export const hasHttpsFetch = /^export (async )?(function|const) httpsFetch\b/m.test(
@@ -53,19 +55,13 @@ export const alternatives: readonly Alternative[] = [
   { name: 'Powertools', entry: { file: 'alternatives/powertools.ts' }, over: 'https' },
 ]
 
-/** Where the module itself waits for the values. */
-export const prefetched: readonly Alternative[] = alternatives
+/** The library once more: where the module itself waits for the values, and where it loads what the first request will need. */
+export const atInit: readonly Alternative[] = alternatives
   .filter(({ name }) => [DEFAULT, WITH_HTTPS_FETCH].includes(name))
-  .map(({ name, entry, over }) => ({
-    name: name + PREFETCHED,
-    entry: {
-      file: entry.file.replace('.ts', '-prefetch.ts'),
-      contents: `${entry.contents ?? `export { handler } from './${entry.file.replace('.ts', '.js')}'`}
-        ${entry.contents ? '' : `import { handler } from './${entry.file.replace('.ts', '.js')}'`}
-        await handler.prefetch()`,
-    },
-    over,
-  }))
+  .flatMap((alternative) => [
+    variant(alternative, PREFETCHED, '', 'await handler.prefetch()'),
+    variant(alternative, READIED, `import './alternatives/ready-${alternative.over}.js'`, ''),
+  ])
 
 /** Those that keep values between invocations. */
 export const caches: readonly Alternative[] = [
@@ -94,6 +90,26 @@ export function withValues(count: number): Alternative {
     name: count === 1 ? '1 value' : `${count} values`,
     entry: { file: `values-${count}.ts`, contents },
     over: 'fetch',
+  }
+}
+
+function variant(
+  { name, entry, over }: Alternative,
+  suffix: string,
+  before: string,
+  after: string,
+): Alternative {
+  const factory = over === 'https' ? 'makeHandler(httpsFetch)' : 'makeHandler()'
+  const contents = `
+    ${before}
+    import { httpsFetch } from '../../lambda-cache.js'
+    import { makeHandler } from './alternatives/make-handler.js'
+    export const handler = ${factory}
+    ${after}`
+  return {
+    name: name + suffix,
+    entry: { file: entry.file.replace('.ts', `${suffix.replace(', ', '-')}.ts`), contents },
+    over,
   }
 }
 

@@ -1,0 +1,13 @@
+/** What the README says to load in init, for Node's fetch. */
+import { isIP } from 'node:net'
+import { createSecureContext } from 'node:tls'
+import { sign } from '../../../lambda-cache.js'
+
+const url = 'https://example.com'
+const headers = { url }
+const credentials = { accessKeyId: '', secretAccessKey: '' }
+sign({ method: 'GET', url, headers, service: '', region: '', credentials, date: new Date() })
+createSecureContext()
+isIP(url)
+isIP(url)
+new Request(url, { method: 'POST', body: url, headers, signal: AbortSignal.abort() })
