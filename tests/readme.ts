@@ -1,15 +1,14 @@
 /** The examples, promises and figures of the README. */
 
 import assert from 'node:assert/strict'
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, mock, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { getObject, getParameter, getSecret, json } from '../lambda-cache.js'
+import { blocksOf, compile, packagesOf, projectOf } from './blocks.js'
 import { cleanups, present, temporaryFolder } from './kit.js'
 import { eventually, ROOT } from './remote.js'
 import { LIMIT, sizeOfFile } from './size.js'
@@ -17,7 +16,7 @@ import { LIMIT, sizeOfFile } from './size.js'
 describe('README.md', () => {
   const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
   const source = readFileSync(new URL('../lambda-cache.ts', import.meta.url), 'utf8')
-  const blocks = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block]) => present(block))
+  const blocks = blocksOf(readme)
 
   test('shows the handler of the examples', async () => {
     const handler = await readFile(new URL('../examples/handler.ts', import.meta.url), 'utf8')
@@ -25,40 +24,11 @@ describe('README.md', () => {
   })
 
   test('shows nothing that does not compile', async () => {
+    const own = blocks.filter((block) => packagesOf(block).every((name) => name === 'aws-lambda'))
+    assert.ok(own.length > 7)
     const folder = await temporaryFolder()
-    const here = (path: string): string => fileURLToPath(new URL(`../${path}`, import.meta.url))
-    await mkdir(join(folder, 'examples'))
-    await writeFile(join(folder, 'lambda-cache.ts'), source)
-    await writeFile(
-      join(folder, 'examples/local-aws.ts'),
-      await readFile(here('examples/local-aws.ts')),
-    )
-    await Promise.all(
-      blocks.map((block, index) => writeFile(join(folder, `block-${index}.ts`), block)),
-    )
-    await symlink(here('node_modules'), join(folder, 'node_modules'))
-    await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module' }))
-    const compilerOptions = {
-      strict: true,
-      exactOptionalPropertyTypes: true,
-      noUncheckedIndexedAccess: true,
-      module: 'nodenext',
-      target: 'es2022',
-      lib: ['es2022'],
-      noEmit: true,
-      types: ['node', 'aws-lambda'],
-    }
-    await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions }))
-    const output = await promisify(execFile)(process.execPath, [
-      here('node_modules/typescript/bin/tsc'),
-      '-p',
-      folder,
-    ]).then(
-      () => '',
-      ({ stdout }: { stdout: string }) => stdout,
-    )
-    assert.ok(blocks.length > 10)
-    assert.equal(output, '')
+    await projectOf(own, folder, join(ROOT, 'node_modules'), ['node', 'aws-lambda'])
+    assert.equal(await compile(folder), '')
   })
 
   test('points to files that are there', () => {
