@@ -1,6 +1,13 @@
 /**
  * Random programs against lambda-cache.ts, on a clock that does not move by itself and with an AWS that answers when it is
  * told to: `npm run model -- --runs 100000 --seed 1 --file lambda-cache.ts`, and in `npm test`.
+ *
+ * `npm test` runs 600 programs. One that breaks a law is shrunk to a few commands, which are printed with the law's name. With
+ * `--file`, the programs run against another version of the file, and go on after each finding with the laws that still hold.
+ *
+ * To add a law, write a function of a line or two in `laws.ts`, named after what it promises: it gets what has happened and
+ * returns whether the promise is kept. To add a command, write a `commandOf(name, plans, run)` here and list it in
+ * `commandsOfPrograms`. What AWS, the disk or the clock then do is in `world.ts`.
  */
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
