@@ -423,7 +423,7 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'InvalidOptions',
-    message: "retries: expected no such option, got 'number'",
+    message: "retries: expected an option, got 'number'",
     act: () => withCache(() => {}, { retries: 3 } as Options),
   },
   {

@@ -287,7 +287,7 @@ export function withCache<
   // The runtime counts parameters, and takes a third one for a callback.
   function cached(event: E, second: unknown, ...rest: unknown[]): Promise<unknown> {
     // Lambda calls a handler that streams with (event, responseStream, context).
-    const streams = !!(second as Partial<ResponseStream> | undefined)?.write
+    const streams = (second as Partial<ResponseStream> | undefined)?.write
     const context = Object(streams ? rest.shift() : second)
 
     function run({ properties }: Reading): unknown {
@@ -311,7 +311,7 @@ export function withCache<
       return (handler as (...args: unknown[]) => unknown)(event, context, ...rest)
     }
 
-    if (options.refreshOn || !latest?.isFresh()) return invoke(context, run, !streams)
+    if (options.refreshOn || !latest?.isFresh()) return invoke(context, run, streams)
     // With nothing to wait for, an async function would cost as much again as everything else.
     return new Promise((resolve) => resolve(run(latest as Reading)))
   }
@@ -319,7 +319,7 @@ export function withCache<
   async function invoke(
     context: Partial<LambdaContext> & { readonly lambdaContext?: Partial<LambdaContext> },
     run: (reading: Reading) => unknown,
-    mayRepeat: boolean,
+    streams: unknown,
   ): Promise<unknown> {
     // A durable function's context holds Lambda's own. A time that is not positive is not enforced.
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
@@ -333,7 +333,7 @@ export function withCache<
       try {
         return await run(given)
       } catch (error) {
-        const newer = mayRepeat && (await readAgain(error, reader, given))
+        const newer = !streams && (await readAgain(error, reader, given))
         if (!newer) throw error
         latest = newer
         return await run(newer)
@@ -366,11 +366,7 @@ export function withCache<
   }
 
   async function prefetch(): Promise<void> {
-    const readings = await all([
-      read(entries, {}),
-      (handler as Partial<Prefetch>).prefetch?.() as never,
-    ])
-    latest = readings[0]
+    ;[latest] = await all([read(entries, {}), (handler as Partial<Prefetch>).prefetch?.() as never])
   }
 
   // The runtime marks a handler that streams with symbols, which have to survive.
@@ -413,7 +409,12 @@ interface Reading {
 async function read(entries: readonly Entry[], reader: Reader): Promise<Reading> {
   const event = events
   const outcomes = await all(entries.map((entry) => readEntry(entry, reader)))
-  const until = Math.min(...outcomes.flatMap((outcome) => outcome.dueAt))
+  // When the first of them expires or is to be refreshed ahead of time.
+  const until = Math.min(
+    ...outcomes.flatMap(({ answers }, index) =>
+      answers.map((answer) => dueAt(answer, (entries[index] as Entry).maxAge)),
+    ),
+  )
   const since = Date.now()
   return {
     answers: outcomes.flatMap((outcome) => outcome.answers),
@@ -655,7 +656,7 @@ function checked<T extends object>(given: T, types: Readonly<Record<string, stri
   )
   for (const [option, value] of options) {
     // The value of a misspelt option may be a secret.
-    if (!Object.keys(types).includes(option)) throw refusal(option, 'no such option', typeof value)
+    if (!Object.keys(types).includes(option)) throw refusal(option, 'an option', typeof value)
     check(option, types[option] as string, value)
   }
   return Object.fromEntries(options) as T
@@ -773,8 +774,6 @@ async function readEntry(entry: Entry, reader: Reader) {
   return {
     answers,
     value: entry.names ? frozen(values) : (values[0] as [string, unknown])[1],
-    // When each of them expires or is to be refreshed ahead of time.
-    dueAt: answers.map((answer) => dueAt(answer, entry.maxAge)),
   }
 }
 
@@ -835,9 +834,8 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
 function usable({ answer }: Cell, entry: Entry): Answer | undefined {
   // That there is no such thing answers only those who have a default.
   const isValue = answer && ('value' in answer || 'default' in entry)
-  return isValue && isYoungerThan(entry.maxAge + entry.staleIfError, answer.time)
-    ? answer
-    : undefined
+  if (isValue && isYoungerThan(entry.maxAge + entry.staleIfError, answer.time)) return answer
+  return undefined
 }
 
 /**
@@ -1257,13 +1255,13 @@ async function download(file: string, body: Body): Promise<Loaded> {
   const { resolve } = builtin('path')
   const folder = resolve(file, '..')
   // Of one length, whatever that of the target's name.
-  const prefix = `.lambda-cache-${sha256(resolve(file)).slice(0, 16)}-`
+  const prefix = `.lambda-cache-${sha256(resolve(file))}-`
   const fs = builtin('fs').promises
   const temporary = `${folder}/${prefix}${builtin('crypto').randomUUID()}`
   try {
     // Removes what a killed process has left: Lambda keeps /tmp when it replaces one. What belongs
     // to this process, in any thread, is younger.
-    for (const name of await fs.readdir(folder).catch((): string[] => [])) {
+    for (const name of await fs.readdir(folder)) {
       const path = `${folder}/${name}`
       if (
         name.startsWith(prefix) &&
@@ -1405,8 +1403,8 @@ async function send<T = string>(
   }
 
   const here = line
-  if (here.places > 0) here.places -= 1
-  else await new Promise<void>((resolve) => here.waiting.push(resolve))
+  here.places -= 1
+  if (here.places < 0) await new Promise<void>((resolve) => here.waiting.push(resolve))
   try {
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -1422,10 +1420,10 @@ async function send<T = string>(
       }
     }
   } finally {
+    here.places += 1
     const next = here.waiting.shift()
     // Not in this turn of the event loop, in which those behind may run out of time, too.
     if (next) setImmediate(next)
-    else here.places += 1
   }
 }
 
@@ -1530,8 +1528,8 @@ function unanswered(
   ) {
     texts.push(typeof cause.code === 'string' ? cause.code : cause.name)
   }
-  const code = texts.find((text) => /_|^E[A-Z]/.test(text)) ?? texts[0]
   const all = texts.join()
+  const code = texts.pop() ?? texts[0]
   if (/\b(ZSTD|ERR_|Z)_/.test(all)) return invalidAnswer(`cannot decode it (${code})`)
   const kind = /SIGNED_|CERT_|ERR_INVALID_|UNABLE_/.test(all)
     ? 'RequestFailed'
@@ -1575,7 +1573,7 @@ export async function httpsFetch(
   url: string,
   init: Parameters<Fetch>[1],
 ): Promise<FetchResponse & { json(): Promise<unknown> }> {
-  const http = builtin(url.startsWith('https') ? 'https' : 'http') as typeof import('node:http')
+  const http = builtin(/^https/.test(url) ? 'https' : 'http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const call = http.request(url, init).on('response', (response) => resolve(response.pause()))
     call
@@ -1859,7 +1857,7 @@ function endpointOf(service: string, region: string, bucket = ''): string {
     !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') &&
     (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] ||
       (process.env as Environment).AWS_ENDPOINT_URL)
-  const suffix = DNS_SUFFIXES[/^cn|^eusc|iso\w?/.exec(region)?.[0] as string]
+  const suffix = DNS_SUFFIXES[/^(cn|eusc)|iso\w?/.exec(region)?.[0] as string]
   if (!region) throw failure('NoRegion', 'set AWS_REGION')
   if (!custom && !REGION.test(region)) throw refusal('region', 'one like eu-west-1', region)
   if (
@@ -1871,7 +1869,7 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   if (custom) return new URL(custom).href.replace(/\/*$/, bucket && `/${bucket}`)
   // In GovCloud, the plain name of SSM is the FIPS one; that of Secrets Manager has IPv6.
   const name =
-    fips && (dualStack || service !== 'ssm' || !region.startsWith('us-gov-'))
+    fips && (dualStack || service !== 'ssm' || !/^us-gov/.test(region))
       ? `${service}-fips`
       : service
   const stack = service === 's3' && dualStack ? '.dualstack' : ''
@@ -1917,7 +1915,7 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
       errors
         .map(({ message }) => message)
         .join('\n')
-        .replace(/(: (?:it|a) .*)$(?=[\s\S]*\1)/gm, ''),
+        .replace(/(: (it|a) .*)$(?=[\s\S]*\1)/gm, ''),
       { ...errors[0], cause: errors },
     )
   return Promise.all(promises)
@@ -1936,9 +1934,8 @@ function within<T>(remaining: number, promise: T | Promise<T>, signal?: AbortSig
   let end!: () => void
   const over = new Promise<never>((_, reject) => {
     end = () => reject()
-    // Longer timers would end at once.
-    if (remaining < 2 ** 31)
-      timer = setTimeout(() => inputTaken().then(end), Math.max(remaining, 0))
+    // Timers of more than 24 days would end at once.
+    if (remaining < 2e9) timer = setTimeout(() => inputTaken().then(end), Math.max(remaining, 0))
     if (signal?.aborted) end()
     signal?.addEventListener('abort', end)
   })
@@ -1953,7 +1950,7 @@ function within<T>(remaining: number, promise: T | Promise<T>, signal?: AbortSig
  * the sockets are read. One turn reads what a socket has, the others deal with it.
  */
 async function inputTaken(): Promise<void> {
-  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve))
+  for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate)
 }
 
 // ---- Inferred types ----
