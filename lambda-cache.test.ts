@@ -1280,6 +1280,70 @@ describe('prefetch', () => {
   })
 })
 
+// ---- Ready at init ----
+
+describe('ready at init', () => {
+  /** What a new process prints that runs this, with the library in `lambda`. */
+  async function running(code: string): Promise<unknown> {
+    const file = join(await temporaryFolder(), 'lambda-cache.mjs')
+    await writeFile(file, bundleOf('withCache, httpsFetch'))
+    const setting = `
+      import { withCache, httpsFetch as https } from ${JSON.stringify(file)}
+      const net = process.getBuiltinModule('node:net')
+      let [calls, expressions] = [0, 0]
+      const fetch = globalThis.fetch = () => { calls += 1; throw Error() }
+      const { isIP } = net
+      net.isIP = (host) => { expressions += 1; return isIP(host) }
+      const loaded = new Set(process.moduleLoadList)
+      const news = () => process.moduleLoadList.filter((name) => !loaded.has(name)).join()
+      // Node's fetch looks at the pipes of the process's own output.
+      const resources = () => process.getActiveResourcesInfo().filter((name) => name !== 'PipeWrap').join()
+      const print = (result) => process.stdout.write(JSON.stringify(result))
+      `
+    const args = ['--input-type=module', '--eval', setting + code]
+    return JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' })) as unknown
+  }
+
+  const NONE = { https: false, undici: false, expressions: 0 }
+  const CASES = [
+    ["{ ssm: ['/app/value'] }", { https: false, undici: true, expressions: 2 }],
+    ["{ secrets: ['app/value'], fetch: https }", { https: true, undici: false, expressions: 2 }],
+    ["{ s3: ['s3://bucket/key'], fetch }", { https: true, undici: false, expressions: 2 }],
+    ["{ custom: [{ as: 'value', load: () => 1 }] }", NONE],
+    ['{}', NONE],
+  ] as const
+  for (const [options, expected] of CASES) {
+    test(`loads what the first request needs, and sends nothing: ${options}`, async () => {
+      const result = await running(`
+        const before = resources()
+        withCache(() => {}, ${options})
+        const after = [resources()]
+        const names = news()
+        for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve))
+        after.push(resources())
+        print({
+          https: / https(,|$)/.test(names),
+          undici: /undici/.test(names),
+          expressions,
+          isCalm: after.every((one) => one === before || one === ''),
+          calls,
+        })`)
+      assert.deepEqual(result, { ...expected, isCalm: true, calls: 0 })
+    })
+  }
+
+  test('leaves what fails to the first request', async () => {
+    const result = await running(`
+      process.on('unhandledRejection', () => print('unhandled'))
+      globalThis.Response = undefined
+      withCache(() => {}, { ssm: ['/app/value'] })
+      net.isIP = undefined
+      withCache(() => {}, { ssm: ['/app/value'], fetch: https })
+      setImmediate(() => print('fine'))`)
+    assert.equal(result, 'fine')
+  })
+})
+
 // ---- Streaming ----
 
 describe('streaming', () => {
@@ -5002,6 +5066,20 @@ describe('attempts', () => {
       SECRETS,
     ]),
   ]
+  for (const [shown, error] of [
+    ['ECONNREFUSED', unreachable('ECONNREFUSED')],
+    ['TimeoutError', new Error('mine', { cause: new DOMException('', 'TimeoutError') })],
+    ['RangeError', new RangeError('without a code')],
+    ['Error', new Error('mine', { cause: `${CANARY}-body` })],
+  ] as const)
+    test(`show the code, else the name, of the last cause: ${shown}`, async () => {
+      const { fetch } = script(error)
+      const thrown = await elapse(() =>
+        getParameter('/app/value', { fetch }).catch(({ message }: Error) => message),
+      )
+      assert.ok(String(thrown).includes(`amazonaws.com (${shown})`), String(thrown))
+    })
+
   for (const [what, answer, details, expected, source = SSM] of PASSING) {
     test(`three times, then the error: ${what}`, async () =>
       assertPauses(await pauses(source, answer, details), ...expected))

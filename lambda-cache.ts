@@ -280,6 +280,7 @@ export function withCache<
 >(handler: (event: E, context: C & Cached<O>) => R, options: O): CachedHandler<E, R, Bare<C, O>> {
   check('handler', 'function', handler)
   const entries = toEntries(options)
+  if (entries.some((entry) => !entry.load)) ready(options.fetch)
   // While nothing is due, the last reading serves: to ask the cache for every value would take ten
   // times as long as the rest of a warm invocation.
   let latest: Reading | undefined
@@ -396,6 +397,22 @@ export const withCacheStream: <
   handler: (event: E, responseStream: S, context: C & Cached<O>) => R,
   options: O,
 ) => CachedStreamHandler<E, S, R, Bare<C, O>> = withCache as never
+
+/**
+ * Loads and compiles most of what the first request needs: Lambda's init phase has a whole core, an
+ * invocation a small part of one. Sends nothing, and calls no `fetch`. What fails here will say so
+ * when it is needed.
+ */
+function ready(fetch: Fetch | undefined): void {
+  try {
+    // The machinery behind Node's fetch is loaded by the first of its classes.
+    if (fetch) builtin('https')
+    else new Response()
+    // The expression behind it is compiled at its first use, and once more at its second.
+    builtin('net').isIP('a')
+    builtin('net').isIP('a')
+  } catch {}
+}
 
 /** All entries of a wrapper, as they were read at one moment. */
 interface Reading {
@@ -1897,6 +1914,7 @@ interface Builtins {
   fs: typeof import('node:fs')
   http: typeof import('node:http')
   https: typeof import('node:https')
+  net: typeof import('node:net')
   path: typeof import('node:path')
   stream: typeof import('node:stream')
   'stream/consumers': typeof import('node:stream/consumers')

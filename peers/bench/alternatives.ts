@@ -25,8 +25,6 @@ export const SDK = 'AWS SDK v3'
 export const MAP = 'a Map by hand'
 /** Added to the name of what has its values before the first invocation. */
 export const PREFETCHED = ', prefetch'
-/** Added to the name of what has loaded before it what the first request needs. */
-export const READIED = ', loaded at init'
 
 /** Whether lambda-cache.ts has it: without it the rows that need it are left out. */
 export const hasHttpsFetch = /^export (async )?(function|const) httpsFetch\b/m.test(
@@ -55,13 +53,18 @@ export const alternatives: readonly Alternative[] = [
   { name: 'Powertools', entry: { file: 'alternatives/powertools.ts' }, over: 'https' },
 ]
 
-/** The library once more: where the module itself waits for the values, and where it loads what the first request will need. */
-export const atInit: readonly Alternative[] = alternatives
+/** Where the module itself waits for the values. */
+export const prefetched: readonly Alternative[] = alternatives
   .filter(({ name }) => [DEFAULT, WITH_HTTPS_FETCH].includes(name))
-  .flatMap((alternative) => [
-    variant(alternative, PREFETCHED, '', 'await handler.prefetch()'),
-    variant(alternative, READIED, `import './alternatives/ready-${alternative.over}.js'`, ''),
-  ])
+  .map(({ name, entry, over }) => {
+    const contents = `
+      import { httpsFetch } from '../../lambda-cache.js'
+      import { makeHandler } from './alternatives/make-handler.js'
+      export const handler = makeHandler(${over === 'https' ? 'httpsFetch' : ''})
+      await handler.prefetch()`
+    const file = entry.file.replace('.ts', '-prefetch.ts')
+    return { name: name + PREFETCHED, entry: { file, contents }, over }
+  })
 
 /** Those that keep values between invocations. */
 export const caches: readonly Alternative[] = [
@@ -90,26 +93,6 @@ export function withValues(count: number): Alternative {
     name: count === 1 ? '1 value' : `${count} values`,
     entry: { file: `values-${count}.ts`, contents },
     over: 'fetch',
-  }
-}
-
-function variant(
-  { name, entry, over }: Alternative,
-  suffix: string,
-  before: string,
-  after: string,
-): Alternative {
-  const factory = over === 'https' ? 'makeHandler(httpsFetch)' : 'makeHandler()'
-  const contents = `
-    ${before}
-    import { httpsFetch } from '../../lambda-cache.js'
-    import { makeHandler } from './alternatives/make-handler.js'
-    export const handler = ${factory}
-    ${after}`
-  return {
-    name: name + suffix,
-    entry: { file: entry.file.replace('.ts', `${suffix.replace(', ', '-')}.ts`), contents },
-    over,
   }
 }
 

@@ -4,7 +4,13 @@ import { rmdirSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { present } from '../present.js'
-import { type Alternative, alternatives, atInit, FETCH_FLOOR, HTTPS_FLOOR } from './alternatives.js'
+import {
+  type Alternative,
+  alternatives,
+  FETCH_FLOOR,
+  HTTPS_FLOOR,
+  prefetched,
+} from './alternatives.js'
 import { writeBundle } from './bundle.js'
 import { type Bench, makeHome, nodeProgram, probe, type Server, startServer } from './processes.js'
 import type { ColdStart, ColdStartRow, ColdStarts, Duration, Results } from './results.js'
@@ -18,7 +24,7 @@ const NODES = [22, 24]
 const SIZES = [128, 512, 1769]
 const CORE = present(SIZES.at(-1))
 
-const compared = [...alternatives, ...atInit]
+const compared = [...alternatives, ...prefetched]
 
 /** By name, what was measured with each of the sizes. */
 type Round = ReadonlyMap<string, readonly ColdStart[]>

@@ -8,7 +8,6 @@ import {
   HTTPS_FLOOR,
   MAP,
   PREFETCHED,
-  READIED,
   SDK,
   WITH_HTTPS_FETCH,
 } from './alternatives.js'
@@ -26,7 +25,7 @@ import type {
 const BUSY =
   '**The machine was busy with something else when this began: sizes hold, times and limits of time do not.**\n\n'
 const OURS = [DEFAULT, WITH_HTTPS_FETCH]
-const HIGHLIGHTED = OURS.flatMap((name) => [name, name + READIED, name + PREFETCHED])
+const HIGHLIGHTED = [...OURS, ...OURS.map((name) => name + PREFETCHED)]
 
 /** What is allowed: a budget, what was measured, and whether it keeps to it. */
 export interface Limit {
@@ -60,8 +59,7 @@ ${sizeTable(results.sizes)}
 
 A new process each time, ${coldStart.rounds} rounds: milliseconds to import the handler's bundle, as in Lambda's init phase with a whole core, and for the first
 invocation, ${shareSentence(coldStart)}. In brackets the CPU time, of all threads. The server has TLS, is on the same machine and takes ${coldStart.delay} ms to
-answer. The floors make the same three calls, signed by hand, at once, with nothing else. Where a row says prefetch, the module waits for its values; where it says loaded at init, it
-loads what the first request will need, as the README shows. The ratio is that of the
+answer. The floors make the same three calls, signed by hand, at once, with nothing else. Where a row says prefetch, the module waits for its values. The ratio is that of the
 CPU time of import and first invocation with a whole core in the same round, for what sends with \`fetch\` to the floor over \`fetch\`, for the others to that over
 \`node:https\`. Memory is the process's RSS at the end.
 
