@@ -830,7 +830,7 @@ describe('withCache', () => {
     assert.equal(aws.requests.length, 0)
   })
 
-  test('keeps the values out of what enumerates a context', async () => {
+  test('puts values on the context that are not enumerable: logging, spreading or serialising it reveals none', async () => {
     await local(seed)
     const handler = withCache((_: unknown, context) => context, { ssm: ['/prod/app/var'] })
     const given = lambdaContext()
@@ -1101,7 +1101,7 @@ describe('withCache', () => {
     assert.deepEqual(await invoking({})(), [])
   })
 
-  test('loads side by side', async () => {
+  test('loads all entries in parallel', async () => {
     const aws = await local(seed)
     const waiting: (() => void)[] = []
     aws.intercept = () => new Promise<void>((resolve) => waiting.push(resolve))
@@ -1118,7 +1118,7 @@ describe('withCache', () => {
     assert.deepEqual(await result, ['hello'])
   })
 
-  test('names every one of several failures, and keeps what did not fail', async () => {
+  test('names every one of several entries that fail, and keeps the others', async () => {
     const aws = await local(seed)
     const handler = invoking({
       ssm: ['/prod/app/var', '/prod/none'],
@@ -1181,7 +1181,7 @@ describe('withCache', () => {
     })
   }
 
-  test('fetches one thing under two names once', async () => {
+  test('fetches one parameter under two names once', async () => {
     const aws = await local(seed)
     const invoke = invoking(
       {
@@ -1202,7 +1202,7 @@ describe('withCache', () => {
     )
   })
 
-  test('tells things apart that end in the same word', async () => {
+  test('tells entries apart by what they read, not by their last segment', async () => {
     await local({ parameters: { '/a/key': 'A', '/b/key': 'B' }, secrets: { '/a/key': 'C' } })
     const invoke = invoking(
       {
@@ -1604,7 +1604,7 @@ describe('refreshOn', () => {
   }
 
   for (const kind of KINDS) {
-    test(`runs the handler again where a value has changed: ${kind[0]}`, async () => {
+    test(`runs the handler once more where a value has changed: ${kind[0]}`, async () => {
       const { say, sent, accepted, seen, answer, invoke } = await guarded(kind)
       await invoke()
       accepted.value = 'two'
@@ -2537,7 +2537,7 @@ for (const { source, id, action, codes, malformed, read, entry, put, answer } of
       assert.equal(aws.requests.length, 2)
     })
 
-    test('refreshes once for all who wait', async () => {
+    test('is a single flight: one refresh for all who wait', async () => {
       const aws = await local(bucket)
       put(aws, 'one')
       let open = (): void => {}
@@ -2654,7 +2654,7 @@ for (const { source, id, action, codes, malformed, read, entry, put, answer } of
       assert.deepEqual(rejections, [])
     })
 
-    test('gives one failure to all who wait, and asks again after it', async () => {
+    test('never caches a failure: all who wait get it, and the next read asks again', async () => {
       const aws = await local(bucket)
       const results = await Promise.allSettled([read(), read(), read()])
       assert.deepEqual(
@@ -2745,7 +2745,7 @@ for (const { source, id, action, codes, malformed, read, entry, put, answer } of
       )
     })
 
-    test('takes falsy values for values', async () => {
+    test('takes an empty string, 0 and false for values like any other', async () => {
       for (const [stored, parse, value] of [
         ['', text, ''],
         ['0', Number, 0],
@@ -3448,7 +3448,7 @@ describe('the size of the cache', () => {
     return { fetch, read }
   }
 
-  test('is 1,000 entries, and the one fetched longest ago goes', async () => {
+  test('is 1,000 entries of direct access, and the one fetched longest ago is evicted', async () => {
     const { read } = numbered()
     assert.equal(await read(1, 1000), 1000)
     assert.equal(await read(1, 1000), 0, '1,000 are kept')
@@ -3468,7 +3468,7 @@ describe('the size of the cache', () => {
     assert.equal(await read(1, 1000), 1)
   })
 
-  test('does not count what a withCache reads: 1,100 entries get warm, and stay', async () => {
+  test('never evicts what a withCache reads: 1,100 entries get warm, and stay', async () => {
     const { fetch, read } = numbered()
     let calls = 0
     const counted: Fetch = (url, init) => {
@@ -4355,7 +4355,7 @@ describeOverBoth('s3', () => {
     assert.deepEqual(results, [new TextEncoder().encode('täxt'), 'täxt', file])
   })
 
-  test('writes files that nobody else can read', async () => {
+  test('writes files with mode 0600', async () => {
     await local({ objects: { [uri]: 'content' } })
     const umask = process.umask(0)
     cleanups.push(() => process.umask(umask))
@@ -4379,7 +4379,7 @@ describeOverBoth('s3', () => {
     )
   })
 
-  test('moves no data while the object is unchanged', async () => {
+  test('refreshes on the condition of the ETag: an unchanged object moves no data', async () => {
     const aws = await local({ objects: { [uri]: 'content' } })
     const file = join(await temporaryFolder(), 'object')
     const statuses: number[] = []
@@ -4425,7 +4425,7 @@ describeOverBoth('s3', () => {
     ['deleted', (file) => rm(file)],
   ]
   for (const [what, tamper] of TAMPERING) {
-    test(`downloads a file anew that was ${what}`, async () => {
+    test(`downloads anew where inode, size or mtime say that the file was ${what}`, async () => {
       const aws = await local({ objects: { [uri]: 'content' } })
       const file = join(await temporaryFolder(), 'object')
       await getObject(uri, { file })
@@ -4491,7 +4491,7 @@ describeOverBoth('s3', () => {
     assert.ok(sent[0]?.url.endsWith('/folder/object?versionId=a%2Bb%2Fc%3D%26d'), sent[0]?.url)
   })
 
-  test('goes to the region of the bucket, and remembers it', async () => {
+  test('follows a bucket to its region, and remembers that', async () => {
     const aws = await local({ objects: { [uri]: 'content', 's3://bucket/other': 'other' } })
     aws.putBucketRegion('bucket', 'eu-central-1')
     assert.equal(await getObject(uri, inMemory), 'content')
@@ -5724,7 +5724,7 @@ describe('httpsFetch', () => {
     ['silent', () => {}],
   ]
   for (const [what, treat] of DEAD) {
-    test(`spends one attempt on connections that are ${what}, however many there are`, async () => {
+    test(`spends one attempt on connections that died in a freeze, ${what}, however many there are`, async () => {
       let [dead, requests] = [new Set<Socket>(), 0]
       const sockets = new Set<Socket>()
       const url = await serve(({ socket }, response) => {

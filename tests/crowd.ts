@@ -76,7 +76,7 @@ describe('the line', () => {
     return { waiting, seen, fetch }
   }
 
-  test('holds all requests but 20, first come first served', async () => {
+  test('lets 20 requests be under way, and the others wait in line, first come first served', async () => {
     const { waiting, seen, fetch } = desk()
     const reads = uris(50).map((uri) => getObject(uri, { binary: true, fetch }))
     await turns()

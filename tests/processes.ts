@@ -140,7 +140,7 @@ describeOverBoth(
     }
 
     test(
-      'invocations succeed after pauses of 1, 3 and 8 seconds, idle or in the middle of calls, whatever became of the connections',
+      'invocations succeed after a process was frozen for 1, 3 and 8 seconds, idle or in the middle of calls, whatever became of the connections',
       HANGS,
       async () => {
         mock.timers.reset()

@@ -13,6 +13,48 @@ import { cleanups, present, temporaryFolder } from './kit.js'
 import { eventually, ROOT } from './remote.js'
 import { LIMIT, sizeOfFile } from './size.js'
 
+/** What the README's promises are looked for by. */
+const WORDS = [
+  'not enumerable',
+  'in parallel',
+  'single flight',
+  'refresh ahead',
+  'between 80 % and 100 %',
+  '300 ms at most',
+  'clock',
+  'maxAge',
+  'staleIfError',
+  'by what they read',
+  'under two names',
+  'an empty string, .?0.? and .?false',
+  'never cache',
+  'alone',
+  'three attempts|three times',
+  'any progress|no progress',
+  'blocks the event loop',
+  'in line, first come first served',
+  '200 ms before',
+  'abandon',
+  'evict',
+  'ETag',
+  'inode',
+  'mode 0600',
+  'killed process',
+  'content-encoding',
+  'to its region',
+  'a URL cannot carry|no URL can carry',
+  'redirect',
+  'frozen',
+  'once more',
+  'directory',
+  'decrypt',
+  'StringList',
+  'prefetch',
+  'LAMBDA_CACHE_MAX_AGE',
+  'container',
+  'AWS_ENDPOINT_URL',
+]
+
 describe('README.md', () => {
   const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
   const source = readFileSync(new URL('../lambda-cache.ts', import.meta.url), 'utf8')
@@ -92,6 +134,17 @@ describe('README.md', () => {
       `${gzipped} bytes, and the README says ${limit}`,
     )
     assert.ok(gzipped <= LIMIT)
+  })
+
+  test('promises what has a test that is found by the same words', () => {
+    const names = ['lambda-cache.test.ts', 'tests/crowd.ts', 'tests/processes.ts']
+      .flatMap((file) => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8').split('\n'))
+      .filter((line) => /^ *(test\(|describe\(|['`])/.test(line))
+      .join('\n')
+    for (const words of WORDS) {
+      assert.match(readme, new RegExp(words, 'i'), `the README says nothing of ${words}`)
+      assert.match(names, new RegExp(words, 'i'), `no test has a name with ${words}`)
+    }
   })
 
   test('lists every code that an error of the library has', () => {
