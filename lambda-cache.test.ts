@@ -539,7 +539,7 @@ const ERRORS: readonly ErrorCase[] = [
   {
     code: 'InvalidEndpoint',
     message: 'ssm /app/value: no URL in AWS_ENDPOINT_URL, FIPS or dual-stack: cn-north-1',
-    environment: { AWS_REGION: 'cn-north-1', AWS_USE_DUALSTACK_ENDPOINT: 'true' },
+    environment: { AWS_REGION: 'cn-north-1', AWS_USE_FIPS_ENDPOINT: 'true' },
     act: (fetch) => SSM.read({ fetch }),
   },
   {
@@ -6669,6 +6669,13 @@ describe('endpoints', () => {
       'bucket.s3-fips.dualstack.us-gov-west-1.amazonaws.com',
     ],
     [
+      'cn-north-1',
+      DUAL_STACK,
+      'ssm.cn-north-1.api.amazonwebservices.com.cn',
+      'secretsmanager.cn-north-1.amazonaws.com.cn',
+      'bucket.s3.dualstack.cn-north-1.amazonaws.com.cn',
+    ],
+    [
       'eu-west-1',
       { AWS_USE_FIPS_ENDPOINT: 'false', AWS_USE_DUALSTACK_ENDPOINT: '' },
       'ssm.eu-west-1.amazonaws.com',
@@ -6788,8 +6795,12 @@ describe('endpoints', () => {
       'FIPS',
       'dual-stack',
     ]),
-    ...[
+    ...[FIPS, BOTH].map((variables): (typeof REFUSED)[number] => [
+      { AWS_REGION: 'cn-north-1', ...variables },
+      'InvalidEndpoint',
       'cn-north-1',
+    ]),
+    ...[
       'us-iso-east-1',
       'us-isob-east-1',
       'eu-isoe-west-1',

@@ -676,7 +676,7 @@ function checked<T extends object>(given: T, types: Readonly<Record<string, stri
     if (!Object.keys(types).includes(option)) throw refusal(option, 'an option', typeof value)
     check(option, types[option] as string, value)
   }
-  return Object.fromEntries(options) as T
+  return frozen(options) as T
 }
 
 function check(option: string, expected: string, value: unknown): void {
@@ -1029,15 +1029,15 @@ function convert(entry: Entry, answer: Answer): unknown {
   if (!('value' in answer)) throw missing
   if (!parse) return value
   if (!parsed.has(parse)) {
-    const parseEach = ([name, text]: [string, string]): [string, unknown] => [
-      name,
-      parseText(parse, text, ` for ${name}`),
-    ]
     parsed.set(
       parse,
       typeof value === 'string'
         ? parseText(parse, value)
-        : frozen(Object.entries(value as object).map(parseEach)),
+        : frozen(
+            Object.entries(value as object).map(
+              ([name, text]) => [name, parseText(parse, text, ` for ${name}`)] as const,
+            ),
+          ),
     )
   }
   return parsed.get(parse)
@@ -1759,7 +1759,7 @@ export function sign({
 }
 
 function encodePath(path: string): string {
-  return path.split('/').map(encode).join('/')
+  return path.replace(/[^/]+/g, encode)
 }
 
 /** RFC 3986, as AWS wants it: everything but letters, digits and `-._~`. */
@@ -1767,7 +1767,7 @@ function encode(text: string): string {
   // Half a surrogate pair can neither be encoded nor stand in a URL.
   return (/\p{Cs}/u.test(text) ? text : encodeURIComponent(text)).replace(
     /[!'()*]/g,
-    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+    (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`,
   )
 }
 
@@ -1878,7 +1878,8 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   if (!region) throw failure('NoRegion', 'set AWS_REGION')
   if (!custom && !REGION.test(region)) throw refusal('region', 'one like eu-west-1', region)
   if (
-    ((custom || suffix) && (dualStack || fips)) ||
+    (fips && (custom || suffix)) ||
+    (dualStack && (custom || /iso|eusc/.test(region))) ||
     (custom && !(/^https?:\/\/[^\s@?#]+$/.test(custom) && URL.canParse(custom)))
   ) {
     throw failure('InvalidEndpoint', `no URL in AWS_ENDPOINT_URL, FIPS or dual-stack: ${region}`)
@@ -1890,7 +1891,8 @@ function endpointOf(service: string, region: string, bucket = ''): string {
       ? `${service}-fips`
       : service
   const stack = service === 's3' && dualStack ? '.dualstack' : ''
-  const domain = service === 'ssm' && dualStack ? 'api.aws' : (suffix ?? 'amazonaws.com')
+  const api = suffix ? 'api.amazonwebservices.com.cn' : 'api.aws'
+  const domain = service === 'ssm' && dualStack ? api : (suffix ?? 'amazonaws.com')
   const host = `${name}${stack}.${region}.${domain}`
   // Virtual-hosted style, for the names that the certificate for *.s3.region.amazonaws.com covers.
   return /^[a-z\d-]+$/.test(bucket)

@@ -58,6 +58,9 @@ const PARTITIONS = [
   'aws-us-gov',
 ]
 
+/** DNS suffixes of the partitions that have dual-stack addresses. */
+const WITH_DUAL_STACK = ['amazonaws.com', 'amazonaws.com.cn']
+
 const { partitionsInfo } = await innerModule<PartitionsModule>(
   '@aws-sdk/client-ssm',
   '@aws-sdk/core',
@@ -129,8 +132,8 @@ async function comparePlace(
 ): Promise<void> {
   // Such a name stands for what a whole partition has in common. No function runs there, and these services are regional.
   if (region.endsWith('-global')) return decline(service, region, 'InvalidOptions')
-  // The SDK derives such an address by rule for partitions of which AWS's public pages do not say that it exists.
-  if ((fips || dualStack) && dnsSuffix !== 'amazonaws.com')
+  // The SDK derives such an address by rule for partitions of which AWS's public pages do not say that it exists. China has dual-stack, and no FIPS.
+  if (fips ? dnsSuffix !== 'amazonaws.com' : dualStack && !WITH_DUAL_STACK.includes(dnsSuffix))
     return decline(service, region, 'InvalidEndpoint')
   assert.equal(await urlOfLibrary(service, region), await urlOfSdk(service, region), region)
 }
