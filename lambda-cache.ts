@@ -706,7 +706,7 @@ interface Cell {
   /** The file of a download, since no two things may share one, else the thing. */
   readonly key: unknown
   /** Everything that the answer depends on. */
-  readonly thing: unknown
+  readonly thing?: unknown
   /** Named in the error if no answer comes. */
   readonly host?: string
   load: (refresh: Refresh, previous: Answer | undefined) => Promise<Loaded>
@@ -784,7 +784,7 @@ async function readEntry(entry: Entry, reader: Reader) {
       } catch (thrown) {
         const { source } = entry.kind
         const error = thrown as LambdaCacheError
-        throw failure(error.code, `${source} ${id}: ${error.message}`, { ...error, id, source })
+        throw new LambdaCacheError(`${source} ${id}: ${error.message}`, { ...error, id, source })
       }
     }),
   )
@@ -958,7 +958,7 @@ function refreshOf(cell: Cell, attempts = 3): Refresh {
     }
   }
 
-  const refresh = { attempts, sent: { order: 0, time: 0 }, signal: controller.signal, wait }
+  const refresh = { attempts, sent: {} as Refresh['sent'], signal: controller.signal, wait }
   const answer = loadAnswer(cell, refresh)
   cell.refresh = refresh
   return refresh
@@ -1105,7 +1105,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
     openBatches = []
     return getParameters({ ...call, ...refresh }, names)
   }
-  const batch = open ?? { names, thing: call, load, key: call }
+  const batch = open ?? { names, load, key: call }
   openBatches.push(batch)
   names.add(id)
   let answers: Loaded = {}
@@ -1550,7 +1550,7 @@ function unanswered(
   if (/\b(ZSTD|ERR_|Z)_/.test(all)) return invalidAnswer(`cannot decode it (${code})`)
   const kind = /SIGNED_|CERT_|ERR_INVALID_|UNABLE_/.test(all)
     ? 'RequestFailed'
-    : /TIME?D?OUT/i.test(all)
+    : /timed?out/i.test(all)
       ? 'Timeout'
       : 'NetworkError'
   const hint = kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''
@@ -1806,15 +1806,15 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
     )
   }
   const load: Cell['load'] = (refresh) => loadCredentials({ ...call, ...refresh }, url, attempt)
-  const cell = cellOf({ key: url, load, thing: url }, true)
+  const cell = cellOf({ key: url, load }, true)
   const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
-  if (expires - Date.now() > 60_000 * 5) return value as Credentials
+  if (expires - Date.now() > 300_000) return value as Credentials
   try {
     return (await refreshOf(cell).wait(Infinity, call.signal)).value as Credentials
   } catch (error) {
     if (expires > Date.now()) return value as Credentials
     const own = error as LambdaCacheError
-    throw failure(own.code, `credentials: ${own.message}`, own)
+    throw new LambdaCacheError(`credentials: ${own.message}`, own)
   }
 }
 
@@ -1930,10 +1930,9 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
     (result) => (result as PromiseRejectedResult).reason ?? [],
   )
   if (errors[1])
-    throw failure(
-      errors[0].code,
+    throw new LambdaCacheError(
       errors
-        .map(({ message }) => message)
+        .map((error) => error.message)
         .join('\n')
         .replace(/(: (it|a) .*)$(?=[\s\S]*\1)/gm, ''),
       { ...errors[0], cause: errors },
