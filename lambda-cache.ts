@@ -334,7 +334,8 @@ export function withCache<
       try {
         return await run(given)
       } catch (error) {
-        const newer = !streams && (await readAgain(error, reader, given))
+        const newer =
+          !streams && (await readAgain(entries, options.refreshOn, error, reader, given))
         if (!newer) throw error
         latest = newer
         return await run(newer)
@@ -342,28 +343,6 @@ export function withCache<
     } finally {
       await Promise.all(ahead)
     }
-  }
-
-  /** Reads everything again if the handler's error asks for it. Returns what has changed. */
-  async function readAgain(
-    error: unknown,
-    reader: Reader,
-    given: Reading,
-  ): Promise<Reading | undefined> {
-    const isChanged = (answer: Answer, index: number): boolean =>
-      !isSameAnswer(given.answers[index] as Answer, answer)
-    try {
-      if (!options.refreshOn?.(error)) return undefined
-      // First whatever was requested after the given values, perhaps by an invocation that failed
-      // alike. If that shows no change, what is requested from now on.
-      for (const after of [Math.max(...given.answers.map((answer) => answer.order)), events]) {
-        const newer = await read(entries, { ...reader, after })
-        if (newer.answers.some(isChanged)) return newer
-      }
-    } catch {
-      // The handler's own error says more.
-    }
-    return undefined
   }
 
   async function prefetch(): Promise<void> {
@@ -412,6 +391,30 @@ function ready(fetch: Fetch | undefined): void {
     builtin('net').isIP('a')
     builtin('net').isIP('a')
   } catch {}
+}
+
+/** Reads everything again if the handler's error asks for it. Returns what has changed. */
+async function readAgain(
+  entries: readonly Entry[],
+  refreshOn: Options['refreshOn'],
+  error: unknown,
+  reader: Reader,
+  given: Reading,
+): Promise<Reading | undefined> {
+  const isChanged = (answer: Answer, index: number): boolean =>
+    !isSameAnswer(given.answers[index] as Answer, answer)
+  try {
+    if (!refreshOn?.(error)) return undefined
+    // First whatever was requested after the given values, perhaps by an invocation that failed
+    // alike. If that shows no change, what is requested from now on.
+    for (const after of [Math.max(...given.answers.map((answer) => answer.order)), events]) {
+      const newer = await read(entries, { ...reader, after })
+      if (newer.answers.some(isChanged)) return newer
+    }
+  } catch {
+    // The handler's own error says more.
+  }
+  return undefined
 }
 
 /** All entries of a wrapper, as they were read at one moment. */
@@ -1372,9 +1375,6 @@ interface JsonAnswer {
   readonly SecretBinary: string
 }
 
-/** What goes out all at once is neither sent nor answered in time: first come, first served. */
-let line = { places: 20, waiting: [] as (() => void)[] }
-
 /** Makes a call, in up to three attempts. */
 async function send<T = string>(
   call: Call,
@@ -1419,23 +1419,30 @@ async function send<T = string>(
     throw refused(`${service}:${action}`, host, answer)
   }
 
-  const here = line
-  here.places -= 1
-  if (here.places < 0) await new Promise<void>((resolve) => here.waiting.push(resolve))
-  try {
+  return inLine(async () => {
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await sendOnce(attempt)
       } catch (error) {
         if (attempt >= call.attempts || !isPassing(error)) throw error
         // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2.
-        await within(
-          Math.random() * attempt * (isPassing(error, [THROTTLING]) ? 1000 : 50),
-          new Promise(() => {}),
-          signal,
-        ).catch(() => {})
+        const most = isPassing(error, [THROTTLING]) ? 1000 : 50
+        await within(Math.random() * attempt * most, new Promise(() => {}), signal).catch(() => {})
       }
     }
+  })
+}
+
+/** What goes out all at once is neither sent nor answered in time: first come, first served. */
+let line = { places: 20, waiting: [] as (() => void)[] }
+
+/** Does the work when it has a place, and gives that to whoever has waited longest. */
+async function inLine<T>(work: () => Promise<T>): Promise<T> {
+  const here = line
+  here.places -= 1
+  if (here.places < 0) await new Promise<void>((resolve) => here.waiting.push(resolve))
+  try {
+    return await work()
   } finally {
     here.places += 1
     const next = here.waiting.shift()
@@ -1726,7 +1733,7 @@ export function sign({
   // An earlier signature is replaced.
   delete signed.authorization
   // S3 takes the path as it is sent; the other services normalise and encode it a second time.
-  const path = service === 's3' ? pathname : encodePath(pathname.replace(/\/+/g, '/'))
+  const path = service === 's3' ? pathname : encodePath(pathname).replace(/\/+/g, '/')
 
   const scope = [timestamp.slice(0, 8), region, service, 'aws4_request']
   const names = Object.keys(signed).sort()
