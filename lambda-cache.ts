@@ -1597,7 +1597,7 @@ export async function httpsFetch(
   url: string,
   init: Parameters<Fetch>[1],
 ): Promise<FetchResponse & { json(): Promise<unknown> }> {
-  const http = builtin(/^https/.test(url) ? 'https' : 'http') as typeof import('node:http')
+  const http = builtin(url.startsWith('https') ? 'https' : 'http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const call = http.request(url, init).on('response', (response) => resolve(response.pause()))
     call
@@ -1894,9 +1894,7 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   if (custom) return new URL(custom).href.replace(/\/*$/, bucket && `/${bucket}`)
   // In GovCloud, the plain name of SSM is the FIPS one; that of Secrets Manager has IPv6.
   const name =
-    fips && (dualStack || service !== 'ssm' || !/^us-gov/.test(region))
-      ? `${service}-fips`
-      : service
+    fips && (dualStack || service !== 'ssm' || !/-gov-/.test(region)) ? `${service}-fips` : service
   const stack = service === 's3' && dualStack ? '.dualstack' : ''
   const api = suffix ? 'api.amazonwebservices.com.cn' : 'api.aws'
   const domain = service === 'ssm' && dualStack ? api : (suffix ?? 'amazonaws.com')
