@@ -1553,6 +1553,7 @@ function unanswered(
     texts.push(typeof cause.code === 'string' ? cause.code : cause.name)
   }
   const all = texts.join()
+  // The last cause says most, unless it is no error.
   const code = texts.pop() ?? texts[0]
   if (/\b(ZSTD|ERR_|Z)_/.test(all)) return invalidAnswer(`cannot decode it (${code})`)
   const kind = /SIGNED_|CERT_|ERR_INVALID_|UNABLE_/.test(all)
