@@ -505,7 +505,7 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'NoCredentials',
-    message: 'ssm /app/value: credentials: HTTP 403 from 169.254.170.2',
+    message: 'ssm /app/value: credentials: HTTP 403 from http://169.254.170.2',
     environment: {
       AWS_ACCESS_KEY_ID: '',
       AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/c',
@@ -551,56 +551,56 @@ const ERRORS: readonly ErrorCase[] = [
   {
     code: 'ResourceNotFoundException',
     message:
-      'secrets app/value: ResourceNotFoundException (HTTP 400) from secretsmanager.us-east-1.amazonaws.com',
+      'secrets app/value: ResourceNotFoundException (HTTP 400) from https://secretsmanager.us-east-1.amazonaws.com',
     answers: [refusal('ResourceNotFoundException')],
     act: (fetch) => SECRETS.read({ fetch }),
   },
   {
     code: 'NoSuchKey',
     message:
-      's3 s3://bucket/app/value: NoSuchKey (HTTP 404) from bucket.s3.us-east-1.amazonaws.com',
+      's3 s3://bucket/app/value: NoSuchKey (HTTP 404) from https://bucket.s3.us-east-1.amazonaws.com',
     answers: [xml(404, 'NoSuchKey')],
     act: (fetch) => S3.read({ fetch }),
   },
   {
     code: 'AccessDeniedException',
     message:
-      'ssm /app/value: AccessDeniedException (HTTP 400) from ssm.us-east-1.amazonaws.com: it takes ssm:GetParameters, with your own key also kms:Decrypt',
+      'ssm /app/value: AccessDeniedException (HTTP 400) from https://ssm.us-east-1.amazonaws.com: it takes ssm:GetParameters, with your own key also kms:Decrypt',
     answers: [refusal('AccessDeniedException')],
     act: (fetch) => SSM.read({ fetch }),
   },
   {
     code: 'AccessDeniedException',
     message:
-      'ssm /app: AccessDeniedException (HTTP 400) from ssm.us-east-1.amazonaws.com: it takes ssm:GetParametersByPath, with your own key also kms:Decrypt',
+      'ssm /app: AccessDeniedException (HTTP 400) from https://ssm.us-east-1.amazonaws.com: it takes ssm:GetParametersByPath, with your own key also kms:Decrypt',
     answers: [refusal('AccessDeniedException')],
     act: (fetch) => getParametersByPath('/app', { fetch }),
   },
   {
     code: 'AccessDeniedException',
     message:
-      'secrets app/value: AccessDeniedException (HTTP 400) from secretsmanager.us-east-1.amazonaws.com: it takes secretsmanager:GetSecretValue, with your own key also kms:Decrypt',
+      'secrets app/value: AccessDeniedException (HTTP 400) from https://secretsmanager.us-east-1.amazonaws.com: it takes secretsmanager:GetSecretValue, with your own key also kms:Decrypt',
     answers: [refusal('AccessDeniedException')],
     act: (fetch) => SECRETS.read({ fetch }),
   },
   {
     code: 'AccessDenied',
     message:
-      's3 s3://bucket/app/value: AccessDenied (HTTP 403) from bucket.s3.us-east-1.amazonaws.com: it takes s3:GetObject, with your own key also kms:Decrypt',
+      's3 s3://bucket/app/value: AccessDenied (HTTP 403) from https://bucket.s3.us-east-1.amazonaws.com: it takes s3:GetObject, with your own key also kms:Decrypt',
     answers: [xml(403, 'AccessDenied')],
     act: (fetch) => S3.read({ fetch }),
   },
   {
     code: 'AccessDenied',
     message:
-      's3 s3://bucket/key: AccessDenied (HTTP 403) from bucket.s3.us-east-1.amazonaws.com: it takes s3:GetObjectVersion, with your own key also kms:Decrypt',
+      's3 s3://bucket/key: AccessDenied (HTTP 403) from https://bucket.s3.us-east-1.amazonaws.com: it takes s3:GetObjectVersion, with your own key also kms:Decrypt',
     answers: [xml(403, 'AccessDenied')],
     act: (fetch) => getObject('s3://bucket/key', { versionId: '1', parse: text, fetch }),
   },
   {
     code: 'SignatureDoesNotMatch',
     message:
-      's3 s3://bucket/app/value: SignatureDoesNotMatch (HTTP 403) from bucket.s3.us-east-1.amazonaws.com',
+      's3 s3://bucket/app/value: SignatureDoesNotMatch (HTTP 403) from https://bucket.s3.us-east-1.amazonaws.com',
     // S3 quotes what it was sent.
     answers: [
       ({ headers }) =>
@@ -613,13 +613,15 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'ThrottlingException',
-    message: 'ssm /app/value: ThrottlingException (HTTP 400) from ssm.us-east-1.amazonaws.com',
+    message:
+      'ssm /app/value: ThrottlingException (HTTP 400) from https://ssm.us-east-1.amazonaws.com',
     answers: [refusal('ThrottlingException')],
     act: (fetch) => SSM.read({ fetch }),
   },
   {
     code: 'Http502',
-    message: 's3 s3://bucket/app/value: Http502 (HTTP 502) from bucket.s3.us-east-1.amazonaws.com',
+    message:
+      's3 s3://bucket/app/value: Http502 (HTTP 502) from https://bucket.s3.us-east-1.amazonaws.com',
     answers: [reply(502, `<html>${CANARY}-body`)],
     act: (fetch) => S3.read({ fetch }),
   },
@@ -637,7 +639,7 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'NetworkError',
-    message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (ECONNREFUSED)',
+    message: 'ssm /app/value: no answer from https://ssm.us-east-1.amazonaws.com (ECONNREFUSED)',
     answers: [unreachable('ECONNREFUSED')],
     act: (fetch) => SSM.read({ fetch }),
   },
@@ -649,13 +651,14 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'RequestFailed',
-    message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (CERT_HAS_EXPIRED)',
+    message:
+      'ssm /app/value: no answer from https://ssm.us-east-1.amazonaws.com (CERT_HAS_EXPIRED)',
     answers: [unreachable('CERT_HAS_EXPIRED')],
     act: (fetch) => SSM.read({ fetch }),
   },
   {
     code: 'NetworkError',
-    message: 'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (TypeError)',
+    message: 'ssm /app/value: no answer from https://ssm.us-east-1.amazonaws.com (TypeError)',
     answers: [
       ({ headers }) =>
         new TypeError(`Headers.append: "${headers.authorization}" is an invalid header value.`),
@@ -665,7 +668,7 @@ const ERRORS: readonly ErrorCase[] = [
   {
     code: 'Timeout',
     message:
-      'ssm /app/value: no answer from ssm.us-east-1.amazonaws.com (TimeoutError): a VPC needs a VPC endpoint or NAT',
+      'ssm /app/value: no answer from https://ssm.us-east-1.amazonaws.com (TimeoutError): a VPC needs a VPC endpoint or NAT',
     answers: ['never'],
     act: (fetch) => elapse(() => SSM.read({ fetch })),
   },
@@ -695,7 +698,7 @@ const ERRORS: readonly ErrorCase[] = [
   {
     code: 'AccessDeniedException',
     message:
-      'secrets app/value: AccessDeniedException (HTTP 400) from secretsmanager.us-east-1.amazonaws.com: it takes secretsmanager:GetSecretValue, with your own key also kms:Decrypt\ns3 s3://bucket/app/value: NoSuchKey (HTTP 404) from bucket.s3.us-east-1.amazonaws.com',
+      'secrets app/value: AccessDeniedException (HTTP 400) from https://secretsmanager.us-east-1.amazonaws.com: it takes secretsmanager:GetSecretValue, with your own key also kms:Decrypt\ns3 s3://bucket/app/value: NoSuchKey (HTTP 404) from https://bucket.s3.us-east-1.amazonaws.com',
     answers: [
       ({ headers }) =>
         headers['x-amz-target'] ? refusal('AccessDeniedException') : xml(404, 'NoSuchKey'),
@@ -6491,12 +6494,12 @@ describe('credentials', () => {
       ...[400, 403, 404].map((status): (typeof none)[number] => [
         reply(status, `${CANARY}-body`),
         { code: 'NoCredentials', status },
-        `HTTP ${status} from 169.254.170.2`,
+        `HTTP ${status} from http://169.254.170.2`,
       ]),
       [
         unreachable('ECONNRESET'),
         { code: 'NetworkError' },
-        'no answer from 169.254.170.2 (ECONNRESET)',
+        'no answer from http://169.254.170.2 (ECONNRESET)',
       ],
       [
         reply(200, `{"AccessKeyId":"${CANARY}`),

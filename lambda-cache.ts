@@ -711,7 +711,7 @@ interface Cell {
   /** Everything that the answer depends on. */
   readonly thing?: unknown
   /** Named in the error if no answer comes. */
-  readonly host?: string
+  readonly endpoint?: string
   load: (refresh: Refresh, previous: Answer | undefined) => Promise<Loaded>
   /** Whether it is never evicted. */
   stays?: boolean
@@ -845,7 +845,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
       !thrown ||
       ((refresh as Refresh).attempts > 1 && (!isForced || (refresh as Refresh).sent.order > after))
     )
-      return fallBack(cell, entry, id, unanswered(cell.host, thrown), refresh)
+      return fallBack(cell, entry, id, unanswered(cell.endpoint, thrown), refresh)
   }
   return answerFor(entry, id, isForced ? { ...reader, after } : reader)
 }
@@ -915,7 +915,7 @@ function targetOf(entry: Entry, id: string): Cell {
     load: (refresh, previous) =>
       load({ ...entry, ...refresh, region, service, fetch }, id, previous),
     key: file ? builtin('path').resolve(file) : thing,
-    host: endpoint.replace(/.*\/\//, ''),
+    endpoint,
     thing,
   }
 }
@@ -1143,8 +1143,8 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     for (const name of [Name, ARN]) if (name) set(name, Selector, { value: Value.toString() })
   }
-  const missing = failure('ParameterNotFound', 'ParameterNotFound')
-  for (const name of InvalidParameters) set(name, '', { missing })
+  for (const name of InvalidParameters)
+    set(name, '', { missing: failure('ParameterNotFound', 'ParameterNotFound') })
   return { value: found }
 }
 
@@ -1209,7 +1209,7 @@ async function loadSecret(call: Call, id: string): Promise<Loaded> {
   if (binary)
     return {
       value: new Uint8Array(
-        Buffer.from(SecretString ?? SecretBinary, SecretString ? 'utf8' : 'base64'),
+        SecretString ? Buffer.from(SecretString) : Buffer.from(SecretBinary, 'base64'),
       ),
     }
   if (SecretBinary) throw failure('BinarySecret', 'set binary: true')
@@ -1337,6 +1337,8 @@ async function loadCustom({ load }: Call): Promise<Loaded> {
 /** What was made of the body, if the status is 200, else its text. */
 interface Exchanged<T> extends Pick<FetchResponse, 'status' | 'headers'> {
   readonly content: T
+  /** Who has answered. */
+  readonly origin: string
 }
 
 interface HttpRequest {
@@ -1390,8 +1392,7 @@ async function send<T = string>(
   async function sendOnce(attempt: number): Promise<Exchanged<T>> {
     const region = bucketRegions.get(bucket) ?? call.region
     const url = endpointOf(service, region, bucket) + path
-    const { host, href } = new URL(url)
-    if (href !== url) throw failure('UnsupportedKey', 'no URL takes it')
+    if (new URL(url).href !== url) throw failure('UnsupportedKey', 'no URL takes it')
     const headers = sign({
       ...unsigned,
       region,
@@ -1416,7 +1417,7 @@ async function send<T = string>(
       clockOffset = Date.parse(answer.headers.get('date') as string) - Date.now()
       if (clockOffset) return sendOnce(attempt)
     }
-    throw refused(`${service}:${action}`, host, answer)
+    throw refused(`${service}:${action}`, answer)
   }
 
   return inLine(async () => {
@@ -1462,20 +1463,19 @@ async function exchange<T = string>(
   // Bytes of an answer in JSON or XML: far more than AWS ever sends.
   const MAX_ANSWER_SIZE = 2 ** 23
   const controller = new AbortController()
-  const { host } = new URL(url)
+  const { origin } = new URL(url)
   const { signal } = call
 
   /** Gives up after 2, 4 or 8 s without progress, whatever the transport makes of the abort. */
   async function inTime<V>(step: () => V | Promise<V>): Promise<V> {
     try {
+      signal.throwIfAborted()
       return (await within(1000 * 2 ** attempt, step(), signal)) as V
     } catch (error) {
-      throw unanswered(host, error)
+      throw unanswered(origin, error)
     }
   }
 
-  // Nothing begins for a reader that has given up.
-  if (signal.aborted) throw unanswered(host)
   try {
     const response = await inTime(() => {
       countRequest(call.sent)
@@ -1509,7 +1509,7 @@ async function exchange<T = string>(
     const content = await (isWanted
       ? read(whole)
       : builtin('stream/consumers').text(whole as never))
-    return { content: content as T, status, headers }
+    return { content: content as T, status, headers, origin }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
@@ -1519,8 +1519,7 @@ async function exchange<T = string>(
 /** AWS's own text stays out of the error: it can quote the request, token and all. */
 function refused(
   action: string,
-  host: string,
-  { headers, status, content }: Exchanged<unknown>,
+  { origin, headers, status, content }: Exchanged<unknown>,
 ): LambdaCacheError {
   const [, code = `Http${status}`] =
     /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(
@@ -1529,7 +1528,7 @@ function refused(
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
   return failure(
     code,
-    `${code} (HTTP ${status}) from ${host}${/AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`,
+    `${code} (HTTP ${status}) from ${origin}${/AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`,
     { status, ...(requestId && { requestId }) },
   )
 }
@@ -1539,7 +1538,7 @@ function refused(
  * is not passed on, since it can quote a header. Without one, time is up.
  */
 function unanswered(
-  host: string | undefined,
+  endpoint: string | undefined,
   error: unknown = { name: 'TimeoutError' },
 ): LambdaCacheError {
   if (error instanceof LambdaCacheError) return error
@@ -1562,7 +1561,7 @@ function unanswered(
       ? 'Timeout'
       : 'NetworkError'
   const hint = kind === 'Timeout' ? ': a VPC needs a VPC endpoint or NAT' : ''
-  return failure(kind, `no answer from ${host} (${code})${hint}`)
+  return failure(kind, `no answer from ${endpoint} (${code})${hint}`)
 }
 
 const PASSING = /Timeout| 5..$|EMFILE|LoadFailed|Network| 408$/
@@ -1600,7 +1599,7 @@ export async function httpsFetch(
 ): Promise<FetchResponse & { json(): Promise<unknown> }> {
   const http = builtin(url.startsWith('https') ? 'https' : 'http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const call = http.request(url, init).on('response', (response) => resolve(response.pause()))
+    const call = http.request(url, init, (response) => resolve(response.pause()))
     call
       .on('error', (error) => {
         // If one connection died while the process was frozen, the others did too: the next attempt
@@ -1832,21 +1831,18 @@ async function loadCredentials(call: Call, url: string, attempt: number): Promis
   const fs = builtin('fs').promises
   const authorization = file
     ? (
-        await fs
-          .readFile(file, 'utf8')
-          .catch(() =>
-            Promise.reject(failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')),
-          )
+        await fs.readFile(file, 'utf8').catch(() => {
+          throw failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')
+        })
       ).trim()
     : token
-  const { content, status } = await exchange(
+  const { content, status, origin } = await exchange(
     call,
     url,
     { method: 'GET', headers: authorization ? { authorization } : {} },
     attempt,
   )
-  if (status !== 200)
-    throw failure('NoCredentials', `HTTP ${status} from ${new URL(url).host}`, { status })
+  if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${origin}`, { status })
   const {
     Token: sessionToken,
     Expiration,
@@ -1892,7 +1888,6 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   ) {
     throw failure('InvalidEndpoint', `no URL in AWS_ENDPOINT_URL, FIPS or dual-stack: ${region}`)
   }
-  if (custom) return new URL(custom).href.replace(/\/*$/, bucket && `/${bucket}`)
   // In GovCloud, the plain name of SSM is the FIPS one; that of Secrets Manager has IPv6.
   const name =
     fips && (dualStack || service !== 'ssm' || !/-gov-/.test(region)) ? `${service}-fips` : service
@@ -1901,9 +1896,8 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   const domain = service === 'ssm' && dualStack ? api : (suffix ?? 'amazonaws.com')
   const host = `${name}${stack}.${region}.${domain}`
   // Virtual-hosted style, for the names that the certificate for *.s3.region.amazonaws.com covers.
-  return /^[a-z\d-]+$/.test(bucket)
-    ? `https://${bucket}.${host}`
-    : `https://${host}${bucket && `/${bucket}`}`
+  if (!custom && /^[a-z\d-]+$/.test(bucket)) return `https://${bucket}.${host}`
+  return new URL(custom || `https://${host}`).href.replace(/\/*$/, bucket && `/${bucket}`)
 }
 
 function isOn(variable: string): boolean {
