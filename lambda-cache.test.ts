@@ -38,6 +38,7 @@ import { buildSync } from 'esbuild'
 import type { LocalAws, Seed } from './examples/local-aws.js'
 import {
   type Cached,
+  type Credentials,
   clearCache,
   type ErrorDetails,
   type Fetch,
@@ -489,14 +490,14 @@ const ERRORS: readonly ErrorCase[] = [
   {
     code: 'NoCredentials',
     message:
-      'ssm /app/value: no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
+      'ssm /app/value: credentials: no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
     environment: { AWS_ACCESS_KEY_ID: '' },
     act: (fetch) => SSM.read({ fetch }),
   },
   {
     code: 'NoCredentials',
     message:
-      'ssm /app/value: no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
+      'ssm /app/value: credentials: no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
     environment: {
       AWS_ACCESS_KEY_ID: '',
       AWS_CONTAINER_CREDENTIALS_FULL_URI: `http://${CANARY}.example.com/`,
@@ -6506,11 +6507,7 @@ describe('credentials', () => {
         { code: 'InvalidAnswer', status: 200 },
         'HTTP 200 without JSON',
       ],
-      [
-        reply(200, { AccessKeyId: `${CANARY}-id` }),
-        { code: 'NoCredentials' },
-        'HTTP 200 without AccessKeyId',
-      ],
+      [reply(200, { AccessKeyId: `${CANARY}-id` }), { code: 'NoCredentials' }, 'none'],
     ]
     for (const [answer, details, message] of none) {
       const { fetch, signed } = scripted(answer)
@@ -6573,6 +6570,171 @@ describe('credentials', () => {
       containerEnvironment(`${url}/credentials`, more)
       assert.equal(await SSM.read(), 'value')
       assert.deepEqual(visits, ['/moved token', '/credentials token'])
+    })
+  })
+
+  describe('of the option `credentials`', () => {
+    const given = (accessKeyId: string, expiresIn?: number): Credentials => ({
+      accessKeyId,
+      secretAccessKey: `${CANARY}-key`,
+      sessionToken: `${CANARY}-token`,
+      ...(expiresIn && { expiration: new Date(Date.now() + expiresIn) }),
+    })
+    const keysIn = (sent: readonly Sent[]) =>
+      sent.map(({ headers }) => /Credential=(.*?)\//.exec(headers.authorization ?? '')?.[1])
+
+    test('sign what withCache and direct access read, before the environment', async () => {
+      const { fetch, sent } = script(SSM.answer('value'))
+      const credentials = () => given('provided')
+      await invoking({ ...SSM.entry(), fetch, credentials })()
+      await SSM.read({ fetch, credentials, maxAge: 0 })
+      setEnvironment({ AWS_REGION: 'us-east-1' })
+      await SSM.read({ fetch, credentials: async () => given('promised'), maxAge: 0 })
+      assert.deepEqual(keysIn(sent), ['provided', 'provided', 'promised'])
+      for (const { headers } of sent)
+        assert.equal(headers['x-amz-security-token'], `${CANARY}-token`)
+    })
+
+    test('without a session token are sent without one', async () => {
+      const { fetch, sent } = script(SSM.answer('value'))
+      const credentials = () => ({ accessKeyId: 'long-lived', secretAccessKey: 'key' })
+      await SSM.read({ fetch, credentials })
+      assert.equal(sent[0]?.headers['x-amz-security-token'], undefined)
+    })
+
+    for (const source of SOURCES) {
+      test(`never share what they read: ${source.source}`, async () => {
+        const { fetch, sent } = script((request) =>
+          source.answer(/Credential=(.*?)\//.exec(request.headers.authorization ?? '')?.[1] ?? ''),
+        )
+        const [ours, theirs] = [() => given('ours'), () => given('theirs')]
+        const read = (credentials?: () => Credentials) =>
+          source.read({ fetch, ...(credentials && { credentials }) })
+        for (let round = 0; round < 2; round += 1) {
+          const values = await Promise.all([read(ours), read(theirs), read()])
+          assert.deepEqual(values, ['ours', 'theirs', ENVIRONMENT.AWS_ACCESS_KEY_ID])
+        }
+        assert.equal(sent.length, 3)
+      })
+    }
+
+    test('never share a file that they download to', async () => {
+      const file = join(await temporaryFolder(), 'object')
+      const { fetch } = script(() => reply(200, 'content'))
+      const read = (credentials: () => Credentials) =>
+        getObject('s3://bucket/key', { file, fetch, credentials })
+      await read(() => given('ours'))
+      await failure(
+        read(() => given('theirs')),
+        { code: 'InvalidOptions' },
+        'file',
+      )
+    })
+
+    test('are asked for with every signature, where they do not expire', async () => {
+      const ids = ['first', 'second', 'third']
+      const { fetch, sent } = script(reply(500), SSM.answer('value'))
+      const credentials = () => given(present(ids.shift()))
+      await SSM.read({ fetch, credentials })
+      await SSM.read({ fetch, credentials, maxAge: 0 })
+      assert.deepEqual(keysIn(sent), ['first', 'second', 'third'])
+    })
+
+    test('are kept until five minutes before they expire', async () => {
+      const { fetch, sent } = script(SSM.answer('value'))
+      let calls = 0
+      const credentials = () => {
+        calls += 1
+        return given(`call-${calls}`, HOUR)
+      }
+      const read = () => SSM.read({ fetch, credentials, maxAge: 0 })
+      await Promise.all([read(), getSecret('a', { fetch, credentials }).catch(() => {})])
+      pass(55 * MINUTE - 1)
+      await read()
+      assert.equal(calls, 1)
+      pass(2)
+      await read()
+      assert.equal(calls, 2)
+      assert.deepEqual(keysIn(sent), ['call-1', 'call-1', 'call-1', 'call-2'])
+    })
+
+    test('serve to their end where the function fails', async () => {
+      const { fetch } = script(SSM.answer('value'))
+      let credentials = (): Credentials => given('id', HOUR)
+      const read = () => SSM.read({ fetch, credentials: provider, maxAge: 0 })
+      const provider = () => credentials()
+      await read()
+      credentials = () => {
+        throw Error(CANARY)
+      }
+      pass(56 * MINUTE)
+      assert.equal(await read(), 'value')
+      pass(4 * MINUTE)
+      assertKeepsSecrets(await failure(read(), { code: 'NoCredentials' }))
+    })
+
+    test('that cannot be had are an error without what was thrown, or returned', async () => {
+      const providers: readonly (() => unknown)[] = [
+        () => {
+          throw Error(`${CANARY}-thrown`)
+        },
+        () => Promise.reject(new LambdaCacheError(CANARY, { code: CANARY })),
+        () => Promise.reject(),
+        () => undefined,
+        () => `${CANARY}-text`,
+        () => ({}),
+        () => ({ accessKeyId: CANARY }),
+        () => ({ secretAccessKey: CANARY }),
+      ]
+      for (const provider of providers) {
+        const { fetch, sent } = script(SSM.answer('value'))
+        const credentials = provider as () => Credentials
+        const error = await failure(
+          SSM.read({ fetch, credentials }),
+          { code: 'NoCredentials', source: 'ssm', id: SSM.id },
+          `ssm ${SSM.id}: credentials: none`,
+        )
+        assertKeepsSecrets(error)
+        assert.equal(error.cause, undefined)
+        assert.equal(sent.length, 0)
+      }
+    })
+
+    test('that hang hold an invocation to its deadline, and no later one', async () => {
+      let credentials = (): Promise<Credentials> => new Promise(() => {})
+      const { fetch } = script(SSM.answer('value'))
+      const handler = withCache(async (_: object, context) => context, {
+        ...SSM.entry(),
+        fetch,
+        credentials: () => credentials(),
+      })
+      await failure(handler({}, contextWith(300)), { code: 'Timeout' })
+      credentials = async () => given('id')
+      await handler({}, contextWith(3000))
+    })
+
+    test('may be what a custom entry loads', async () => {
+      const { fetch } = script(SSM.answer('value'))
+      const credentials = async () => given('id')
+      const values = await invoking(
+        { ...SSM.entry(), custom: [{ as: 'own', load: credentials }], fetch, credentials },
+        'own',
+      )()
+      assert.deepEqual(values, [given('id')])
+    })
+
+    test('are a function, for withCache and for direct access only', async () => {
+      const credentials = given('id') as never
+      assert.throws(() => withCache(() => {}, { credentials }), { code: 'InvalidOptions' })
+      await failure(
+        SSM.read({ credentials }),
+        { code: 'InvalidOptions' },
+        "credentials: expected function, got 'object'",
+      )
+      const name = { name: '/a', credentials: () => given('id') }
+      assert.throws(() => withCache(() => {}, { ssm: [name as { name: string }] }), {
+        code: 'InvalidOptions',
+      })
     })
   })
 

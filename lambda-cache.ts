@@ -82,6 +82,13 @@ export interface Defaults {
    */
   readonly region?: string | undefined
   /**
+   * Gets the credentials: a provider of the AWS SDK, or a function of your own. What it returns is
+   * kept until five minutes before its `expiration`, else it is called for every signature. What it
+   * throws is not passed on, since that may quote a secret.
+   * @default the environment variables, else the container's endpoint
+   */
+  readonly credentials?: (() => Credentials | Promise<Credentials>) | undefined
+  /**
    * Makes the calls. It sees signed requests and secret values: trust it as you trust this file.
    * @default the global `fetch`
    */
@@ -238,8 +245,10 @@ export class LambdaCacheError extends ErrorWithDetails {
   }
 }
 
-function failure(code: string, message: string, details?: Partial<ErrorDetails>): LambdaCacheError {
-  return new LambdaCacheError(message, { ...details, code })
+/** For an option, or what it stands for. */
+function refusal(name: string, expected: string, got: unknown): LambdaCacheError {
+  const shown = typeof got === 'string' ? `'${got}'` : got
+  return failure('InvalidOptions', `${name}: expected ${expected}, got ${shown}`)
 }
 
 /** For an answer with HTTP 200 that is not what AWS documents. */
@@ -247,10 +256,8 @@ function invalidAnswer(message: string): LambdaCacheError {
   return failure('InvalidAnswer', message, { status: 200 })
 }
 
-/** For an option, or what it stands for. */
-function refusal(name: string, expected: string, got: unknown): LambdaCacheError {
-  const shown = typeof got === 'string' ? `'${got}'` : got
-  return failure('InvalidOptions', `${name}: expected ${expected}, got ${shown}`)
+function failure(code: string, message: string, details?: Partial<ErrorDetails>): LambdaCacheError {
+  return new LambdaCacheError(message, { ...details, code })
 }
 
 // ---- withCache ----
@@ -325,7 +332,7 @@ export function withCache<
     // A durable function's context holds Lambda's own. A time that is not positive is not enforced.
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
     const ahead: Promise<unknown>[] = []
-    const reader: Reader = { end: remaining > 0 ? Date.now() + remaining : Infinity, ahead }
+    const reader: Reader = { ahead, end: remaining > 0 ? Date.now() + remaining : Infinity }
     try {
       if (!latest?.isFresh()) latest = await read(entries, reader)
       const given = latest
@@ -335,7 +342,7 @@ export function withCache<
         return await run(given)
       } catch (error) {
         const newer =
-          !streams && (await readAgain(entries, options.refreshOn, error, reader, given))
+          !streams && (await readAgain(given, entries, reader, error, options.refreshOn))
         if (!newer) throw error
         latest = newer
         return await run(newer)
@@ -395,11 +402,11 @@ function ready(fetch: Fetch | undefined): void {
 
 /** Reads everything again if the handler's error asks for it. Returns what has changed. */
 async function readAgain(
-  entries: readonly Entry[],
-  refreshOn: Options['refreshOn'],
-  error: unknown,
-  reader: Reader,
   given: Reading,
+  entries: readonly Entry[],
+  reader: Reader,
+  error: unknown,
+  refreshOn: Options['refreshOn'],
 ): Promise<Reading | undefined> {
   const isChanged = (answer: Answer, index: number): boolean =>
     !isSameAnswer(given.answers[index] as Answer, answer)
@@ -452,9 +459,9 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
 
 // ---- Direct access ----
 
-/** Options of direct access: an entry's, plus `fetch` and `staleIfError`. */
+/** Options of direct access: an entry's, plus `credentials`, `fetch` and `staleIfError`. */
 type Direct<E> = Omit<E, 'as' | 'name' | 'path' | 'id' | 'uri'> &
-  Pick<Defaults, 'fetch' | 'staleIfError'>
+  Pick<Defaults, 'credentials' | 'fetch' | 'staleIfError'>
 
 /**
  * Reads one SSM parameter, from the cache that `withCache` uses. `{ maxAge: 0 }` forces a refresh,
@@ -509,23 +516,6 @@ export function getObject<const O extends Direct<ObjectEntry>>(
   return readOne(S3, { ...options, uri }) as Promise<ObjectValue<O>>
 }
 
-async function readOne(
-  kind: SourceKind,
-  options: EveryOption & Partial<Defaults>,
-): Promise<unknown> {
-  const types = { ...kind.types, staleIfError: 'number >= 0', fetch: 'function' }
-  const entry = toEntry({ ...kind, types }, { ...options, as: kind.source })
-  return (await readEntry(entry, { direct: true })).value
-}
-
-/** Forgets all values, the regions of buckets and the container's credentials. For tests. */
-export function clearCache(): void {
-  events += 1
-  cache.clear()
-  bucketRegions.clear()
-  line = { places: 20, waiting: [] }
-}
-
 /**
  * A `parse` for JSON.
  *
@@ -534,6 +524,28 @@ export function clearCache(): void {
  */
 export function json<T>(text: string): T {
   return JSON.parse(text) as T
+}
+
+/** Forgets all values, the regions of buckets and all credentials. For tests. */
+export function clearCache(): void {
+  events += 1
+  cache.clear()
+  bucketRegions.clear()
+  line = { places: 20, waiting: [] }
+}
+
+async function readOne(
+  kind: SourceKind,
+  options: EveryOption & Partial<Defaults>,
+): Promise<unknown> {
+  const types = {
+    ...kind.types,
+    staleIfError: 'number >= 0',
+    fetch: 'function',
+    credentials: 'function',
+  }
+  const entry = toEntry({ ...kind, types }, { ...options, as: kind.source })
+  return (await readEntry(entry, { direct: true })).value
 }
 
 // ---- Entries ----
@@ -580,21 +592,22 @@ interface Environment {
 
 /** Names that Lambda's context has, or that mean something to JavaScript. */
 const RESERVED_NAMES =
-  'awsRequestId callbackWaitsForEmptyEventLoop clientContext done fail functionName ' +
-  'functionVersion getRemainingTimeInMillis identity invokedFunctionArn logGroupName ' +
-  'logStreamName memoryLimitInMB prototype succeed tenantId then toJSON w3c xRayTraceId'
+  'prototype then awsRequestId logGroupName functionName fail ' +
+  'identity invokedFunctionArn toJSON done callbackWaitsForEmptyEventLoop getRemainingTimeInMillis ' +
+  'tenantId logStreamName memoryLimitInMB xRayTraceId w3c functionVersion succeed clientContext'
 
 /** What each option of `withCache` has to be: words with its `typeof` in them, or `array`. */
 const FOR_ALL: Readonly<Record<string, string>> = {
-  custom: 'array',
+  maxAge: 'number >= 0',
+  secrets: 'array',
   ssm: 'array',
   s3: 'array',
-  secrets: 'array',
   refreshOn: 'function',
   region: 'string',
-  maxAge: 'number >= 0',
+  custom: 'array',
   staleIfError: 'number >= 0',
   fetch: 'function',
+  credentials: 'function',
 }
 
 function toEntries(given: Options): Entry[] {
@@ -619,19 +632,19 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
   const own: EveryOption = typeof given === 'string' ? { [kind.option]: given } : given
   check(kind.source, `${kind.option} or object`, own)
   const options = {
-    decrypt: true,
     maxAge: Number((process.env as Environment).LAMBDA_CACHE_MAX_AGE?.trim() || 60),
     staleIfError: 300,
+    decrypt: true,
     ...defaults,
     ...checked(own, kind.types),
   } as { -readonly [O in keyof Entry]: Entry[O] }
   check('LAMBDA_CACHE_MAX_AGE', 'number >= 0', options.maxAge)
   if (kind.source === 'custom') check('load', 'function', options.load)
-  const { path, file, parse, binary, names } = options
-  if ([parse, binary, file].filter(Boolean)[1])
-    throw refusal('parse, binary, file', 'one', 'several')
+  const { path, file, binary, names, parse } = options
+  const forms = [parse, binary, file].filter(Boolean)
+  if (forms[1]) throw refusal('parse, binary, file', 'one', 'several')
   const ids = (names ?? [path ?? (options[kind.option] as string)]).map((id) =>
-    lastSegment(kind, id, own.region),
+    lastSegment(kind, own.region, id),
   )
   if (new Map(ids).size < ids.length)
     throw refusal('names', 'a free name', (names as readonly string[]).join())
@@ -639,7 +652,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
   const { as = segment } = options
   check('as', 'string', as)
   if (options.list) options.parse ??= split
-  if (kind.source === 's3' && !file && !parse && !binary) {
+  if (kind.source === 's3' && !forms[0]) {
     check('file', 'string', segment)
     options.file = `/tmp/${segment}`
   }
@@ -649,12 +662,12 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
 /** Checks an id, and finds its last segment: `var` for `/prod/app/var:3`. */
 function lastSegment(
   kind: SourceKind,
-  given: string,
   region: string | undefined,
+  given: string,
 ): readonly [segment: string, id: string] {
   check(kind.option, 'string', given)
   // AWS trims the names of parameters, too.
-  const id = kind.source === 'ssm' ? given.trim() : given
+  const id = kind.source !== 'ssm' ? given : given.trim()
   const ofArn = regionOfArn(id)
   if (region && (ofArn ?? region) !== region) throw refusal('region', `${ofArn} of the ARN`, region)
   if (kind.source === 's3' && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
@@ -663,10 +676,6 @@ function lastSegment(
 
 function regionOfArn(id: string): string | undefined {
   return /^arn:.*?:.*?:(.*?):/.exec(id)?.[1]
-}
-
-function split(list: string): readonly string[] {
-  return Object.freeze(list.split(','))
 }
 
 /** Returns the options that are given, each of them known and of the right type. */
@@ -688,6 +697,10 @@ function check(option: string, expected: string, value: unknown): void {
   if (expected && !(expected.includes(type) && isInRange)) {
     throw refusal(option, expected, Object(value) === value ? type : value)
   }
+}
+
+function split(list: string): readonly string[] {
+  return Object.freeze(list.split(','))
 }
 
 // ---- Cache ----
@@ -770,11 +783,17 @@ interface Call extends Entry, Refresh {
 
 const cache = new Map<unknown, Cell>()
 
-/** Counts requests and answers. */
-let events = 0
+/** A number for each function given as `credentials`: what is read with them is kept apart. */
+const providerIds = new WeakMap<object, number>()
 
 /** Failures that the log has a line about. */
 const warned = new WeakSet<object>()
+
+/** The codes that say that there is no such thing. */
+const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
+
+/** Counts requests and answers. */
+let events = 0
 
 async function readEntry(entry: Entry, reader: Reader) {
   const values: [name: string, value: unknown][] = []
@@ -785,9 +804,9 @@ async function readEntry(entry: Entry, reader: Reader) {
         values[index] = [name, convert(entry, answer)]
         return answer
       } catch (thrown) {
-        const { source } = entry.kind
         const error = thrown as LambdaCacheError
-        throw new LambdaCacheError(`${source} ${id}: ${error.message}`, { ...error, id, source })
+        const { source } = entry.kind
+        throw new LambdaCacheError(`${source} ${id}: ${error.message}`, { ...error, source, id })
       }
     }),
   )
@@ -804,11 +823,11 @@ async function readEntry(entry: Entry, reader: Reader) {
 async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answer> {
   // Seconds for which AWS is left alone after a refresh has failed.
   const RETRY_PAUSE = 5
-  const { end = Infinity, after = events } = reader
-  const isForced = !!reader.after || !entry.maxAge
   const cell = cellOf(targetOf(entry, id), !reader.direct)
+  const { end = Infinity, after = events } = reader
+  const answer = usable(entry, cell)
 
-  const answer = usable(cell, entry)
+  const isForced = reader.after || !entry.maxAge
   const isWanted = ({ order, time }: Answer): boolean =>
     order > after || (!isForced && isYoungerThan(entry.maxAge, time))
   if (answer && isWanted(answer)) {
@@ -845,13 +864,13 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
       !thrown ||
       ((refresh as Refresh).attempts > 1 && (!isForced || (refresh as Refresh).sent.order > after))
     )
-      return fallBack(cell, entry, id, unanswered(cell.endpoint, thrown), refresh)
+      return fallBack(entry, id, refresh, unanswered(cell.endpoint, thrown), cell)
   }
   return answerFor(entry, id, isForced ? { ...reader, after } : reader)
 }
 
 /** The answer that may be served, be it instead of a newer one. */
-function usable({ answer }: Cell, entry: Entry): Answer | undefined {
+function usable(entry: Entry, { answer }: Cell): Answer | undefined {
   // That there is no such thing answers only those who have a default.
   const isValue = answer && ('value' in answer || 'default' in entry)
   if (isValue && isYoungerThan(entry.maxAge + entry.staleIfError, answer.time)) return answer
@@ -863,13 +882,13 @@ function usable({ answer }: Cell, entry: Entry): Answer | undefined {
  * no time left, it is then left alone for a while.
  */
 function fallBack(
-  cell: Cell,
   entry: Entry,
   id: string,
-  error: LambdaCacheError,
   isAsked: unknown,
+  error: LambdaCacheError,
+  cell: Cell,
 ): Answer {
-  const answer = usable(cell, entry)
+  const answer = usable(entry, cell)
   if (!answer || !isPassing(error)) throw error
   if (isAsked) answer.failed = Date.now()
   // Things that were requested together fail with one error, and have one line in the log.
@@ -885,7 +904,18 @@ function fallBack(
 /** Where the answer for an entry is kept, and how it is loaded. */
 function targetOf(entry: Entry, id: string): Cell {
   // The types of Node.js and of the DOM differ in what a body is.
-  const { versionStage, versionId, fetch = globalThis.fetch as never, decrypt, file } = entry
+  const {
+    versionStage,
+    versionId,
+    decrypt,
+    credentials,
+    file,
+    fetch = globalThis.fetch as never,
+  } = entry
+  if (credentials && !providerIds.has(credentials)) {
+    events += 1
+    providerIds.set(credentials, events)
+  }
   const { source, load } = entry.kind
   // AWS's name, in signatures and host names.
   const service = source.replace('secrets', 'secretsmanager')
@@ -900,23 +930,24 @@ function targetOf(entry: Entry, id: string): Cell {
   const thing =
     entry.load ??
     JSON.stringify([
-      endpoint,
-      service,
-      !file && region,
-      id,
-      entry.path,
-      entry.recursive,
       decrypt,
-      versionId,
+      entry.recursive,
+      id,
       versionStage,
+      versionId,
+      entry.path,
+      providerIds.get(credentials as never),
       !!entry.binary,
+      endpoint,
+      !file && region,
+      service,
     ])
   return {
+    thing,
     load: (refresh, previous) =>
       load({ ...entry, ...refresh, region, service, fetch }, id, previous),
     key: file ? builtin('path').resolve(file) : thing,
     endpoint,
-    thing,
   }
 }
 
@@ -934,11 +965,6 @@ function cellOf(target: Cell, stays: boolean): Cell {
 function isYoungerThan(seconds: number, time = Infinity): boolean {
   const age = Date.now() - time
   return age >= 0 && age < 1000 * seconds
-}
-
-/** By `Date.now()`: when to refresh an answer ahead of time. Once that has begun, it expires. */
-function dueAt({ ahead, time }: Answer, maxAge: number): number {
-  return time + maxAge * 1000 * ahead
 }
 
 /** The refresh under way, else a new one. */
@@ -961,7 +987,7 @@ function refreshOf(cell: Cell, attempts = 3): Refresh {
     }
   }
 
-  const refresh = { attempts, sent: {} as Refresh['sent'], signal: controller.signal, wait }
+  const refresh = { wait, signal: controller.signal, attempts, sent: {} as Refresh['sent'] }
   const answer = loadAnswer(cell, refresh)
   cell.refresh = refresh
   return refresh
@@ -988,7 +1014,7 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
       if (cell.answer ?? cell.refresh) cache.set(cell.key, cell)
     }
     // Of what direct access alone has read, 1,000 stay.
-    const free = [...cache.values()].filter(({ refresh, stays }) => !refresh && !stays)
+    const free = [...cache.values()].filter(({ stays, refresh }) => !stays && !refresh)
     for (const { key } of free.slice(0, -1000)) cache.delete(key)
   }
 }
@@ -1004,9 +1030,6 @@ function keep(cell: Cell, { attempts, sent }: Refresh, loaded: Loaded): Answer {
   cell.answer = answer
   return answer
 }
-
-/** The codes that say that there is no such thing. */
-const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
 
 /**
  * Whether two answers are known to say the same: files by their ETag, everything else by equality.
@@ -1024,9 +1047,14 @@ function isSameAnswer(one: Answer, other: Answer): boolean {
   }
 }
 
+/** By `Date.now()`: when to refresh an answer ahead of time. Once that has begun, it expires. */
+function dueAt({ ahead, time }: Answer, maxAge: number): number {
+  return time + maxAge * 1000 * ahead
+}
+
 /** What an entry makes of an answer. */
 function convert(entry: Entry, answer: Answer): unknown {
-  const { missing, parsed, value } = answer
+  const { value, missing, parsed } = answer
   const { parse } = entry
   if (missing && 'default' in entry) return entry.default
   if (!('value' in answer)) throw missing
@@ -1066,7 +1094,7 @@ function parseText(parse: (text: string) => unknown, text: string, which = ''): 
 
 const SSM: SourceKind = {
   source: 'ssm',
-  option: 'name',
+  load: loadParameters,
   types: {
     path: 'string',
     as: 'string',
@@ -1080,7 +1108,7 @@ const SSM: SourceKind = {
     region: 'string',
     recursive: 'boolean',
   },
-  load: loadParameters,
+  option: 'name',
 }
 
 /** Names that go out together. */
@@ -1099,8 +1127,9 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
     ({ key, names }) =>
       names.size < 10 &&
       key.attempts === call.attempts &&
-      key.decrypt === call.decrypt &&
+      call.decrypt === key.decrypt &&
       key.fetch === call.fetch &&
+      call.credentials === key.credentials &&
       call.region === key.region,
   )
   const { names } = open ?? { names: new Set<string>() }
@@ -1108,7 +1137,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
     openBatches = []
     return getParameters({ ...call, ...refresh }, names)
   }
-  const batch = open ?? { names, load, key: call }
+  const batch = open ?? { load, key: call, names }
   openBatches.push(batch)
   names.add(id)
   let answers: Loaded = {}
@@ -1122,7 +1151,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (names.size > 1 && !(answers.value as Map<string, Loaded> | undefined)?.get(bare(id)))
     answers = await getParameters(call, new Set([id]))
   // All of a batch are as old as its answer, and are refreshed ahead of time together.
-  const { missing, value, ...common } = answers
+  const { value, missing, ...common } = answers
   const loaded = (value as Map<string, Loaded> | undefined)?.get(bare(id))
   if (!loaded) throw missing ?? invalidAnswer('HTTP 200 without it')
   return { ...common, ...loaded, parsed: new WeakMap() }
@@ -1130,8 +1159,8 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
 
 /** API: GetParameters. */
 async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
-  const [only = ''] = names.size < 2 ? names : []
   const found: Map<string, Loaded> = new Map()
+  const [only = ''] = names.size < 2 ? names : []
   // The one answer is that to the one name, without the selector or the rest of an ARN, too.
   const set = (name: string, selector: string, loaded: Loaded): unknown =>
     found.set(bare(only.includes(bare(name)) ? only : name + selector), loaded)
@@ -1139,7 +1168,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
     Names: [...names],
     WithDecryption: call.decrypt,
   })
-  for (const { Value, Name, ARN, Selector = '' } of Parameters) {
+  for (const { Value, Name, Selector = '', ARN } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     for (const name of [Name, ARN]) if (name) set(name, Selector, { value: Value.toString() })
   }
@@ -1151,14 +1180,14 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
 /** API: GetParametersByPath, page after page. */
 async function loadTree(call: Call, id: string): Promise<Loaded> {
   const texts: [name: string, value: string][] = []
-  const tokens = new Set<string | undefined>()
-  let first: Refresh['sent'] | undefined
   let NextToken: string | undefined
+  let first: Refresh['sent'] | undefined
+  const tokens = new Set<string | undefined>()
   do {
     const page = await callJson(call, 'GetParametersByPath', {
       NextToken,
-      Recursive: call.recursive,
       Path: id,
+      Recursive: call.recursive,
       WithDecryption: call.decrypt,
     })
     // The values are as old as those of the first page.
@@ -1171,7 +1200,7 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
     // The end of the invocation may come between two pages.
     await inputTaken()
   } while (NextToken)
-  return { ...first, value: frozen(texts), missing: !texts[0] }
+  return { ...first, missing: !texts[0], value: frozen(texts) }
 }
 
 /** A parameter at the root is the same with and without its slash. */
@@ -1183,18 +1212,18 @@ function bare(name: string): string {
 
 const SECRETS: SourceKind = {
   source: 'secrets',
+  load: loadSecret,
   types: {
-    id: 'string',
+    versionStage: 'string',
     default: '',
     parse: 'function',
     region: 'string',
-    versionStage: 'string',
+    id: 'string',
     as: 'string',
     maxAge: 'number >= 0',
     versionId: 'string',
     binary: 'boolean',
   },
-  load: loadSecret,
   option: 'id',
 }
 
@@ -1220,31 +1249,31 @@ async function loadSecret(call: Call, id: string): Promise<Loaded> {
 
 const S3: SourceKind = {
   source: 's3',
+  load: loadObject,
   types: {
     as: 'string',
     maxAge: 'number >= 0',
     versionId: 'string',
-    uri: 'string',
     binary: 'boolean',
     file: 'string',
+    uri: 'string',
     default: '',
     parse: 'function',
     region: 'string',
   },
-  load: loadObject,
   option: 'uri',
 }
-
-/** The regions of buckets that AWS has redirected calls for. */
-const bucketRegions = new Map<string, string>()
 
 /** Not ARNs, directory buckets and Outposts: they have endpoints and signatures of their own. */
 const S3_URI = /^s3:\/\/(?![^/]*--(?:xa?|op)-s3\/)([\w.-]{3,255})\/(.+)$/s
 
+/** The regions of buckets that AWS has redirected calls for. */
+const bucketRegions = new Map<string, string>()
+
 /** API: GetObject, conditional on the ETag while the earlier content is still there. */
 async function loadObject(call: Call, id: string, previous?: Answer): Promise<Loaded> {
-  const { versionId, binary, file } = call
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
+  const { versionId, file, binary } = call
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const { content, status, headers } = await send<Loaded>(
     { ...call, bucket },
@@ -1294,7 +1323,7 @@ async function download(file: string, body: Body): Promise<Loaded> {
     await fs.writeFile(temporary, body, { mode: 0o600, flag: 'wx' })
     const identity = await identify(temporary)
     await fs.rename(temporary, file)
-    return { identity, value: file }
+    return { value: file, identity }
   } catch (cause) {
     await fs.rm(temporary).catch(() => {})
     const { code } = cause as NodeJS.ErrnoException
@@ -1318,8 +1347,8 @@ function identify(file: string): Promise<string | undefined> {
 
 const CUSTOM: SourceKind = {
   source: 'custom',
-  types: { as: 'string', maxAge: 'number >= 0', load: 'function' },
   load: loadCustom,
+  types: { as: 'string', maxAge: 'number >= 0', load: 'function' },
   option: 'as',
 }
 
@@ -1349,15 +1378,23 @@ interface HttpRequest {
 
 type Body = AsyncIterable<Uint8Array> | Iterable<string>
 
+/** Failures that may pass by themselves, by error code and HTTP status. */
+const PASSING = / 408$|EMFILE| 5..$|Timeout|LoadFailed|Network/
+
+/** Those for which AWS wants fewer calls. */
+const THROTTLING = / 429$|Throttl|NotComplete|InProgress|TooMany|Exceeded|SlowDown/
+
+/** What goes out all at once is neither sent nor answered in time: first come, first served. */
+let line = { places: 20, waiting: [] as (() => void)[] }
+
 /** The AWS JSON 1.1 protocol. */
 async function callJson(call: Call, action: string, input: object): Promise<JsonAnswer> {
-  const headers = {
-    'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}`,
-    'content-type': 'application/x-amz-json-1.1',
-  }
   const { content } = await send(call, action, '/', {
     method: 'POST',
-    headers,
+    headers: {
+      'content-type': 'application/x-amz-json-1.1',
+      'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}`,
+    },
     body: JSON.stringify(input),
   })
   return JSON.parse(content) as JsonAnswer
@@ -1396,14 +1433,14 @@ async function send<T = string>(
     const headers = sign({
       ...unsigned,
       region,
-      service,
       url,
       credentials: await getCredentials(call, attempt),
+      service,
       date: new Date(Date.now() + clockOffset),
     })
     if (/[^ -~]/.test(Object.values(headers).join()))
       throw failure('RequestFailed', 'no header takes it')
-    const answer = await exchange(call, url, { ...unsigned, headers }, attempt, read)
+    const answer = await exchange({ ...unsigned, headers }, call, attempt, url, read)
     if (answer.status === 200 || (headers['if-none-match'] && answer.status === 304)) return answer
     const content = answer.content as string
     const bucketRegion =
@@ -1417,7 +1454,7 @@ async function send<T = string>(
       clockOffset = Date.parse(answer.headers.get('date') as string) - Date.now()
       if (clockOffset) return sendOnce(attempt)
     }
-    throw refused(`${service}:${action}`, answer)
+    throw refused(answer, `${service}:${action}`)
   }
 
   return inLine(async () => {
@@ -1433,9 +1470,6 @@ async function send<T = string>(
     }
   })
 }
-
-/** What goes out all at once is neither sent nor answered in time: first come, first served. */
-let line = { places: 20, waiting: [] as (() => void)[] }
 
 /** Does the work when it has a place, and gives that to whoever has waited longest. */
 async function inLine<T>(work: () => Promise<T>): Promise<T> {
@@ -1454,10 +1488,10 @@ async function inLine<T>(work: () => Promise<T>): Promise<T> {
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
 async function exchange<T = string>(
-  call: Call,
-  url: string,
   request: HttpRequest,
+  call: Call,
   attempt: number,
+  url: string,
   read?: (body: Body) => Promise<T>,
 ): Promise<Exchanged<T>> {
   // Bytes of an answer in JSON or XML: far more than AWS ever sends.
@@ -1481,7 +1515,7 @@ async function exchange<T = string>(
       countRequest(call.sent)
       return call.fetch(url, { ...request, signal: controller.signal, redirect: 'manual' })
     })
-    const { status, headers, body } = response
+    const { body, headers, status } = response
     if (!headers || !(body ?? response.text)) throw invalidAnswer('HTTP 200 without headers')
     const isWanted = status === 200 && read
 
@@ -1509,17 +1543,23 @@ async function exchange<T = string>(
     const content = await (isWanted
       ? read(whole)
       : builtin('stream/consumers').text(whole as never))
-    return { content: content as T, status, headers, origin }
+    return { content: content as T, headers, status, origin }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
   }
 }
 
+function countRequest(sent: Refresh['sent']): void {
+  events += 1
+  sent.order = events
+  sent.time = Date.now()
+}
+
 /** AWS's own text stays out of the error: it can quote the request, token and all. */
 function refused(
+  { origin, headers, content, status }: Exchanged<unknown>,
   action: string,
-  { origin, headers, status, content }: Exchanged<unknown>,
 ): LambdaCacheError {
   const [, code = `Http${status}`] =
     /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(
@@ -1564,21 +1604,10 @@ function unanswered(
   return failure(kind, `no answer from ${endpoint} (${code})${hint}`)
 }
 
-const PASSING = /Timeout| 5..$|EMFILE|LoadFailed|Network| 408$/
-
-/** By error code and HTTP status. */
-const THROTTLING = /Throttl|TooMany|InProgress|SlowDown| 429$|Exceeded|NotComplete/
-
 /** Whether a failure may pass by itself. */
 function isPassing(error: unknown, kinds = [THROTTLING, PASSING]): boolean {
   const { code, status } = error as LambdaCacheError
   return kinds.some((kind) => kind.test(`${code} ${status}`))
-}
-
-function countRequest(sent: Refresh['sent']): void {
-  events += 1
-  sent.order = events
-  sent.time = Date.now()
 }
 
 // ---- Fetch over node:https ----
@@ -1614,10 +1643,10 @@ export async function httpsFetch(
   const body = untilAborted(await decoded(response), init.signal)
   const text = (): Promise<string> => builtin('stream/consumers').text(body)
   return {
-    text,
-    body,
-    headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
     status: response.statusCode as number,
+    text,
+    headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
+    body,
     json: () => text().then(JSON.parse),
   }
 }
@@ -1643,10 +1672,10 @@ async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Ar
       // Some leave out the header of zlib's format, whose first byte ends in 8.
       const deflate = !index && ((first[0] as number) & 15) !== 8 ? 'InflateRaw' : 'Inflate'
       const known: Record<string, string> = {
+        zstd: 'ZstdDecompress',
+        br: 'BrotliDecompress',
         'x-gzip': 'Gunzip',
         gzip: 'Gunzip',
-        br: 'BrotliDecompress',
-        zstd: 'ZstdDecompress',
         deflate,
       }
       // To flush at the end, and not to finish, takes what ends too early as far as it goes.
@@ -1691,6 +1720,8 @@ export interface Credentials {
   readonly accessKeyId: string
   readonly secretAccessKey: string
   readonly sessionToken?: string | undefined
+  /** When they expire, if they do. `sign` has no use for it. */
+  readonly expiration?: Date | undefined
 }
 
 /**
@@ -1707,21 +1738,21 @@ export interface Credentials {
  */
 export function sign({
   credentials,
-  date,
   headers,
   method,
-  region,
   url,
+  region,
+  date,
   body = '',
   service,
 }: SignRequest): Record<string, string> {
   if (!(Number(date) >= 0)) throw refusal('date', 'a Date', date)
-  const { pathname, searchParams, host } = new URL(url)
+  const { pathname, host, searchParams } = new URL(url)
   const timestamp = date.toISOString().replace(/-|:|\.\d+/g, '')
   const given = {
     ...headers,
-    'x-amz-date': timestamp,
     host,
+    'x-amz-date': timestamp,
     ...(credentials.sessionToken && { 'x-amz-security-token': credentials.sessionToken }),
     // S3 wants it even if the body is empty.
     ...(service === 's3' && { 'x-amz-content-sha256': sha256(body) }),
@@ -1733,7 +1764,7 @@ export function sign({
   // An earlier signature is replaced.
   delete signed.authorization
   // S3 takes the path as it is sent; the other services normalise and encode it a second time.
-  const path = service === 's3' ? pathname : encodePath(pathname).replace(/\/+/g, '/')
+  const path = service !== 's3' ? encodePath(pathname).replace(/\/+/g, '/') : pathname
 
   const scope = [timestamp.slice(0, 8), region, service, 'aws4_request']
   const names = Object.keys(signed).sort()
@@ -1789,31 +1820,21 @@ function hmac(key: Buffer | string, text: string): Buffer {
 // ---- Credentials ----
 // AWS's page: "Container credential provider" in the SDKs and Tools Reference Guide.
 
-/** From the environment, else from the container endpoint. */
+/** From the option, else from the environment, else from the container's endpoint. */
 async function getCredentials(call: Call, attempt: number): Promise<Credentials> {
   const {
     AWS_ACCESS_KEY_ID: accessKeyId,
     AWS_SESSION_TOKEN: sessionToken,
     AWS_SECRET_ACCESS_KEY: secretAccessKey,
   } = process.env
-  if (accessKeyId && secretAccessKey) return { sessionToken, accessKeyId, secretAccessKey }
-  const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } =
+  const { credentials: provider } = call
+  if (!provider && accessKeyId && secretAccessKey)
+    return { sessionToken, accessKeyId, secretAccessKey }
+  const { AWS_CONTAINER_CREDENTIALS_FULL_URI: full, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path } =
     process.env
   const url = (path ? `http://169.254.170.2${path}` : full) as string
-  // Plain http only to AWS's own addresses: anyone else could read the token.
-  if (
-    !/^(https:|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(
-      url,
-    ) ||
-    !URL.canParse(url)
-  ) {
-    throw failure(
-      'NoCredentials',
-      'no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
-    )
-  }
   const load: Cell['load'] = (refresh) => loadCredentials({ ...call, ...refresh }, url, attempt)
-  const cell = cellOf({ key: url, load }, true)
+  const cell = cellOf({ load, key: providerIds.get(provider as never) ?? url }, !provider)
   const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
   if (expires - Date.now() > 300_000) return value as Credentials
   try {
@@ -1826,6 +1847,29 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
 }
 
 async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
+  // What a provider throws may quote a secret.
+  const value = await (call.credentials
+    ? Promise.resolve()
+        .then(call.credentials)
+        .catch((): undefined => undefined)
+    : fromContainer(call, url, attempt))
+  if (!value?.secretAccessKey || !value.accessKeyId) throw failure('NoCredentials', 'none')
+  return { value, expires: Number(new Date(value.expiration as Date)) }
+}
+
+async function fromContainer(call: Call, url: string, attempt: number): Promise<Credentials> {
+  // Plain http only to AWS's own addresses: anyone else could read the token.
+  if (
+    !/^(https:|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(
+      url,
+    ) ||
+    !URL.canParse(url)
+  ) {
+    throw failure(
+      'NoCredentials',
+      'no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
+    )
+  }
   const { AWS_CONTAINER_AUTHORIZATION_TOKEN: token, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file } =
     process.env
   const fs = builtin('fs').promises
@@ -1836,22 +1880,20 @@ async function loadCredentials(call: Call, url: string, attempt: number): Promis
         })
       ).trim()
     : token
-  const { content, status, origin } = await exchange(
-    call,
-    url,
+  const { origin, status, content } = await exchange(
     { method: 'GET', headers: authorization ? { authorization } : {} },
+    call,
     attempt,
+    url,
   )
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${origin}`, { status })
   const {
-    Token: sessionToken,
-    Expiration,
-    AccessKeyId: accessKeyId,
     SecretAccessKey: secretAccessKey,
+    Token: sessionToken,
+    AccessKeyId: accessKeyId,
+    Expiration: expiration,
   } = JSON.parse(content)
-  if (!secretAccessKey || !accessKeyId)
-    throw failure('NoCredentials', 'HTTP 200 without AccessKeyId')
-  return { value: { sessionToken, secretAccessKey, accessKeyId }, expires: Date.parse(Expiration) }
+  return { secretAccessKey, accessKeyId, sessionToken, expiration }
 }
 
 // ---- Endpoints ----
@@ -1863,11 +1905,11 @@ const REGION = /^(?!fips)[a-z]+(-[a-z]+)+-\d+$/
 /** DNS suffixes of the partitions other than aws, by a part of their regions' names. */
 const DNS_SUFFIXES: Record<string, string> = {
   cn: 'amazonaws.com.cn',
-  isoe: 'cloud.adc-e.uk',
-  isof: 'csp.hci.ic.gov',
+  eusc: 'amazonaws.eu',
   iso: 'c2s.ic.gov',
   isob: 'sc2s.sgov.gov',
-  eusc: 'amazonaws.eu',
+  isof: 'csp.hci.ic.gov',
+  isoe: 'cloud.adc-e.uk',
 }
 
 /** Without a slash at its end. For S3, the bucket is part of it. */
@@ -1906,22 +1948,21 @@ function isOn(variable: string): boolean {
 
 // ---- Helpers ----
 
-/** One of Node's own modules. An import would load more, and keep what a test has replaced. */
-function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
-  return process.getBuiltinModule(name) as never
-}
-
-interface Builtins {
-  crypto: typeof import('node:crypto')
-  fs: typeof import('node:fs')
-  http: typeof import('node:http')
-  https: typeof import('node:https')
-  net: typeof import('node:net')
-  path: typeof import('node:path')
-  stream: typeof import('node:stream')
-  'stream/consumers': typeof import('node:stream/consumers')
-  util: typeof import('node:util')
-  zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown }
+/** Rejects, with nothing, after so many milliseconds without an outcome, or with the abort. */
+function within<T>(remaining: number, promise: T | Promise<T>, signal?: AbortSignal): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  let end!: () => void
+  const over = new Promise<never>((_, reject) => {
+    end = () => reject()
+    // Timers of more than 24 days would end at once.
+    if (remaining < 2e9) timer = setTimeout(() => inputTaken().then(end), Math.max(remaining, 0))
+    if (signal?.aborted) end()
+    signal?.addEventListener('abort', end)
+  })
+  return Promise.race([promise, over]).finally(() => {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', end)
+  })
 }
 
 /** Waits for all. If several fail, the error names every one of them, and each hint once. */
@@ -1940,6 +1981,14 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   return Promise.all(promises)
 }
 
+/**
+ * Lets the event loop take in what has arrived: after a handler has blocked it, timers run before
+ * the sockets are read. One turn reads what a socket has, the others deal with it.
+ */
+async function inputTaken(): Promise<void> {
+  for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate)
+}
+
 /** `Object.fromEntries` defines properties, so that one named __proto__ is like any other. */
 function frozen<T>(
   entries: readonly (readonly [name: string, value: T])[],
@@ -1947,29 +1996,22 @@ function frozen<T>(
   return Object.freeze(Object.fromEntries(entries))
 }
 
-/** Rejects, with nothing, after so many milliseconds without an outcome, or with the abort. */
-function within<T>(remaining: number, promise: T | Promise<T>, signal?: AbortSignal): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  let end!: () => void
-  const over = new Promise<never>((_, reject) => {
-    end = () => reject()
-    // Timers of more than 24 days would end at once.
-    if (remaining < 2e9) timer = setTimeout(() => inputTaken().then(end), Math.max(remaining, 0))
-    if (signal?.aborted) end()
-    signal?.addEventListener('abort', end)
-  })
-  return Promise.race([promise, over]).finally(() => {
-    clearTimeout(timer)
-    signal?.removeEventListener('abort', end)
-  })
+/** One of Node's own modules. An import would load more, and keep what a test has replaced. */
+function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
+  return process.getBuiltinModule(name) as never
 }
 
-/**
- * Lets the event loop take in what has arrived: after a handler has blocked it, timers run before
- * the sockets are read. One turn reads what a socket has, the others deal with it.
- */
-async function inputTaken(): Promise<void> {
-  for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate)
+interface Builtins {
+  crypto: typeof import('node:crypto')
+  fs: typeof import('node:fs')
+  http: typeof import('node:http')
+  https: typeof import('node:https')
+  net: typeof import('node:net')
+  path: typeof import('node:path')
+  stream: typeof import('node:stream')
+  'stream/consumers': typeof import('node:stream/consumers')
+  util: typeof import('node:util')
+  zlib: typeof import('node:zlib') & { createZstdDecompress?: unknown }
 }
 
 // ---- Inferred types ----

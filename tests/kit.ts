@@ -342,7 +342,7 @@ export interface SourceCase {
   readonly codes: { readonly denied: string; readonly missing: string }
   /** Statuses with which a proxy's page is no answer. */
   readonly malformed: readonly number[]
-  read(options?: Shared & { readonly fetch?: Fetch }): Promise<unknown>
+  read(options?: Shared & Pick<Options, 'credentials' | 'fetch'>): Promise<unknown>
   entry(options?: Shared & { readonly as?: string }): Options
   put(aws: LocalAws, value: string): unknown
   answer(value: string): Response

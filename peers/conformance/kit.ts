@@ -1,7 +1,11 @@
 /** What the conformance tests share: an environment of their own, the SDK's clients and tables, random numbers that repeat themselves. */
 
+import { once } from 'node:events'
+import { createServer } from 'node:http'
 import { createRequire } from 'node:module'
+import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
@@ -46,6 +50,38 @@ export function useEnvironment(variables: () => Readonly<Record<string, string>>
     for (const name of Object.keys(process.env)) if (!(name in before)) delete process.env[name]
     Object.assign(process.env, before)
   })
+}
+
+/** Gives the local AWS's credentials to whoever assumes a role, for an hour. API: AssumeRole. */
+export async function startSts(): Promise<{
+  readonly url: string
+  /** Those that were assumed. */
+  readonly roles: string[]
+  close(): Promise<unknown>
+}> {
+  const roles: string[] = []
+  const server = createServer(async (request, response) => {
+    const form = new URLSearchParams(await text(request))
+    roles.push(form.get('RoleArn') ?? '')
+    response.end(`<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+      <AssumeRoleResult><Credentials>
+        <AccessKeyId>${CREDENTIALS.accessKeyId}</AccessKeyId>
+        <SecretAccessKey>${CREDENTIALS.secretAccessKey}</SecretAccessKey>
+        <SessionToken>${CREDENTIALS.sessionToken}</SessionToken>
+        <Expiration>${new Date(Date.now() + 3_600_000).toISOString()}</Expiration>
+      </Credentials></AssumeRoleResult>
+    </AssumeRoleResponse>`)
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const { port } = server.address() as AddressInfo
+  return {
+    url: `http://127.0.0.1:${port}`,
+    roles,
+    close() {
+      server.closeAllConnections()
+      return once(server.close(), 'close')
+    },
+  }
 }
 
 /** What a promise was rejected with. */

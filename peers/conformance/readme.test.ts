@@ -8,7 +8,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { LocalDurableTestRunner } from '@aws/durable-execution-sdk-js-testing'
 import { startLocalAws } from '../../examples/local-aws.js'
 import { blocksOf, compile, packagesOf, projectOf } from '../../tests/blocks.js'
-import { failureOf, useEnvironment } from './kit.js'
+import { failureOf, startSts, useEnvironment } from './kit.js'
 
 const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8')
 const blocks = blocksOf(readme).filter((block) =>
@@ -89,6 +89,27 @@ describe('middy and durable functions', () => {
       await LocalDurableTestRunner.teardownTestEnvironment()
     }
   })
+})
+
+test('another role reads what the function itself may not', async () => {
+  const sts = await startSts()
+  try {
+    const id = 'arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-AbCdEf'
+    aws.putSecret(id, 'of-the-other-account')
+    Object.assign(process.env, {
+      AWS_ENDPOINT_URL_STS: sts.url,
+      AWS_ACCESS_KEY_ID: 'unknown-to-secrets-manager',
+      AWS_SESSION_TOKEN: '',
+    })
+    const { handler } = await example<{
+      handler: (event: { token: string }, context: object) => Promise<boolean>
+    }>('@aws-sdk/credential-providers')
+    assert.equal(await handler({ token: 'of-the-other-account' }, {}), true)
+    assert.equal(await handler({ token: 'another' }, {}), false)
+    assert.deepEqual(sts.roles, ['arn:aws:iam::123456789012:role/reader'])
+  } finally {
+    await sts.close()
+  }
 })
 
 describe('a schema', () => {

@@ -118,7 +118,8 @@ test('sorts the names of headers as the SDK does, where one begins with another'
 async function signedBySdk(request: RandomRequest): Promise<Record<string, string>> {
   const { method, url, headers, body, service, region, credentials, date, pairs } = request
   const isS3 = service === 's3'
-  const { sessionToken, ...permanent } = credentials
+  const { accessKeyId, secretAccessKey, sessionToken } = credentials
+  const permanent = { accessKeyId, secretAccessKey }
   const signer = new SignatureV4({
     service,
     region,
