@@ -353,6 +353,7 @@ export function withCache<
   }
 
   async function prefetch(): Promise<void> {
+    // Of a wrapped handler that has a cache of its own, too.
     ;[latest] = await all([read(entries, {}), (handler as Partial<Prefetch>).prefetch?.() as never])
   }
 
@@ -1008,12 +1009,12 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
     return keep(cell, refresh, { missing: error })
   } finally {
     if (refresh === cell.refresh) cell.refresh = undefined
-    // A failure takes no room. A map keeps its order: those fetched longest ago come first.
+    // To the end of the map, or, after a failure, out of it.
     if (cache.get(cell.key) === cell) {
       cache.delete(cell.key)
       if (cell.answer ?? cell.refresh) cache.set(cell.key, cell)
     }
-    // Of what direct access alone has read, 1,000 stay.
+    // Of what direct access alone has read, 1,000 stay. The map begins with the oldest.
     const free = [...cache.values()].filter(({ stays, refresh }) => !stays && !refresh)
     for (const { key } of free.slice(0, -1000)) cache.delete(key)
   }
@@ -1111,13 +1112,16 @@ const SSM: SourceKind = {
   option: 'name',
 }
 
-/** Names that go out together. */
+/**
+ * Names that go out together. A cell that is never in the cache: whoever waits for it shares its
+ * refresh, and when all have given up, that is abandoned like any other.
+ */
 interface Batch extends Cell {
   readonly key: Call
   readonly names: Set<string>
 }
 
-/** Those that still take names: until the end of the tick. */
+/** Those that still take names, until the end of the tick; each stands here once for each name. */
 let openBatches: Batch[] = []
 
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
@@ -1132,6 +1136,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
       call.credentials === key.credentials &&
       call.region === key.region,
   )
+  // Else a new one, that is closed when its request begins.
   const { names } = open ?? { names: new Set<string>() }
   const load: Cell['load'] = (refresh) => {
     openBatches = []
@@ -1144,6 +1149,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   try {
     answers = await refreshOf(batch, call.attempts).wait(Infinity, call.signal)
   } catch (error) {
+    // Nobody else's name can have caused it, or asking again does not help.
     if (names.size < 2 || isPassing(error)) throw error
   }
   // AWS refuses all ten names if one is malformed or denied, and an emulator may answer without
@@ -1792,7 +1798,11 @@ export function sign({
     sha256(canonicalRequest),
   ].join('\n')
   delete signed.host
-  signed.authorization = `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}, SignedHeaders=${signedHeaders}, Signature=${hmac(signingKey, stringToSign).toString('hex')}`
+  signed.authorization = [
+    `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}`,
+    `SignedHeaders=${signedHeaders}`,
+    `Signature=${hmac(signingKey, stringToSign).toString('hex')}`,
+  ].join(', ')
   return signed
 }
 
