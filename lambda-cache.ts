@@ -1646,7 +1646,7 @@ export async function httpsFetch(
       .on('close', () => reject(Error()))
       .end(init.body)
   })
-  const body = untilAborted(await decoded(response), init.signal)
+  const body = decoded(response, init.signal)
   const text = (): Promise<string> => builtin('stream/consumers').text(body)
   return {
     status: response.statusCode as number,
@@ -1658,20 +1658,18 @@ export async function httpsFetch(
 }
 
 /** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
-async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
-  const encoding = response.headers['content-encoding']
-  if (!encoding) return response
-  const zlib = builtin('zlib') as unknown as Readonly<
-    Record<string, ((options: { finishFlush: number }) => Transform) | undefined>
-  >
+async function* decoded(
+  response: IncomingMessage,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
   const pieces = response[Symbol.asyncIterator]() as AsyncGenerator<Uint8Array, void, undefined>
   const { value: first = new Uint8Array() } = await pieces.next()
   async function* whole(): AsyncGenerator<Uint8Array, void, undefined> {
     yield first
     yield* pieces
   }
-  const decoders = encoding
-    .toLowerCase()
+  const decoders = response.headers['content-encoding']
+    ?.toLowerCase()
     .split(/\s*,\s*/)
     .reverse()
     .map((name, index) => {
@@ -1685,19 +1683,15 @@ async function decoded(response: IncomingMessage): Promise<AsyncIterable<Uint8Ar
         deflate,
       }
       // To flush at the end, and not to finish, takes what ends too early as far as it goes.
+      const zlib = builtin('zlib') as unknown as Readonly<
+        Record<string, ((options: { finishFlush: number }) => Transform) | undefined>
+      >
       return zlib[`create${known[name]}`]?.({ finishFlush: 1 })
     })
-  return decoders.includes(undefined)
+  yield* !decoders || decoders.includes(undefined)
     ? whole()
     : (builtin('stream').pipeline([whole(), ...decoders] as never, () => {}) as unknown as Readable)
-}
-
-/** Node drops what has come of an aborted response, and then may end it as if that were all. */
-async function* untilAborted(
-  body: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  yield* body
+  // Node drops what has come of an aborted response, and then may end it as if that were all.
   signal.throwIfAborted()
 }
 
