@@ -616,7 +616,12 @@ const ERRORS: readonly ErrorCase[] = [
     code: 'ThrottlingException',
     message:
       'ssm /app/value: ThrottlingException (HTTP 400) from https://ssm.us-east-1.amazonaws.com',
-    answers: [refusal('ThrottlingException')],
+    answers: [
+      () => {
+        pass(2500)
+        return refusal('ThrottlingException')
+      },
+    ],
     act: (fetch) => SSM.read({ fetch }),
   },
   {
@@ -3215,7 +3220,9 @@ describe('stale if error', () => {
       for (const { source, id, answer, entry } of SOURCES) {
         clearCache()
         const [began, aws] = [Date.now(), scene(answer(`${CANARY}-one`))]
-        const invoke = invoking({ ...entry(), fetch: aws.fetch }, 'value')
+        let takes = 0
+        const fetch: Fetch = (...args) => aws.fetch(...args).finally(() => pass(takes))
+        const invoke = invoking({ ...entry(), fetch }, 'value')
         await invoke()
         aws.say(failing)
         for (const [milliseconds, requests, warnings] of [
@@ -3244,8 +3251,11 @@ describe('stale if error', () => {
         }
         pass(1)
         lines.length = 0
+        // With nothing to serve, throttling alone takes until the deadline.
+        takes = MINUTE
         await failure(invoke(), { code, source, id })
         assert.deepEqual(lines, [], 'an error that goes out needs no line')
+        takes = 0
         aws.say(answer('two'))
         assert.deepEqual(await invoke(), ['two'])
       }
@@ -4958,7 +4968,7 @@ describe('attempts', () => {
     what: string,
     answer: Answer,
     details: Partial<ErrorDetails>,
-    pauses: [number, number],
+    pauses: number[],
     source?: SourceCase,
   ][] = [
     ...[408, 500, 501, 502, 503, 504, 507, 599].map((status): (typeof PASSING)[number] => [
@@ -5053,20 +5063,26 @@ describe('attempts', () => {
       { code: 'NetworkError' },
       [50, 100],
     ],
-    ['HTTP 429', reply(429), { code: 'Http429', status: 429 }, [1000, 2000]],
+    ['HTTP 429', reply(429), { code: 'Http429', status: 429 }, [1000, 2000, 4000]],
     [
       'throttling in a header',
       reply(400, '', { 'x-amzn-errortype': 'ns#ThrottlingException' }),
       { code: 'ThrottlingException', status: 400 },
-      [1000, 2000],
+      [1000, 2000, 4000],
       SECRETS,
     ],
-    ['S3 SlowDown', xml(503, 'SlowDown'), { code: 'SlowDown', status: 503 }, [1000, 2000], S3],
+    [
+      'S3 SlowDown',
+      xml(503, 'SlowDown'),
+      { code: 'SlowDown', status: 503 },
+      [1000, 2000, 4000],
+      S3,
+    ],
     ...THROTTLING.map((code): (typeof PASSING)[number] => [
       `${code} as HTTP 400`,
       refusal(code),
       { code, status: 400 },
-      [1000, 2000],
+      [1000, 2000, 4000],
       SECRETS,
     ]),
   ]
@@ -5085,7 +5101,7 @@ describe('attempts', () => {
     })
 
   for (const [what, answer, details, expected, source = SSM] of PASSING) {
-    test(`three times, then the error: ${what}`, async () =>
+    test(`${expected.length > 2 ? 'for 10 s' : 'three times'}, then the error: ${what}`, async () =>
       assertPauses(await pauses(source, answer, details), ...expected))
 
     test(`the third may go well: ${what}`, async () => {
@@ -5382,6 +5398,148 @@ describe('attempts', () => {
 })
 
 // ---- Fetch over node:https ----
+
+describe('throttled with nothing to serve', () => {
+  const throttled = refusal('ThrottlingException')
+  const times = (sent: readonly Sent[]): number[] =>
+    sent.map(({ at }) => Math.round((at - present(sent[0]).at) / 100) / 10)
+  /** Chance is at its worst, and time passes step by step. */
+  function patiently(): void {
+    mock.method(Math, 'random', () => 1)
+    mockTimeouts()
+  }
+
+  test('attempts go on until the deadline', async () => {
+    patiently()
+    const { fetch, sent } = script(throttled)
+    const invoke = withCache(() => {}, { ssm: ['/app/value'], fetch })
+    const result = failure(invoke({}, contextWith(30 * SECOND)), {
+      code: 'ThrottlingException',
+      source: 'ssm',
+      id: '/app/value',
+      status: 400,
+    })
+    await advance(29_500)
+    await result
+    assert.deepEqual(times(sent), [0, 1, 3, 7, 12, 17, 22, 27])
+  })
+
+  test('they go on for 10 s where there is no deadline: prefetch, direct access, a time that is not enforced', async () => {
+    patiently()
+    const { fetch, sent } = script(throttled)
+    const handler = withCache(() => {}, { secrets: ['app/value'], fetch })
+    for (const read of [
+      () => handler.prefetch(),
+      () => getSecret('app/value', { fetch }),
+      () => handler({}, contextWith(0)),
+      () => handler({}, {} as LambdaContext),
+    ]) {
+      sent.length = 0
+      const result = failure(read(), { code: 'ThrottlingException' })
+      await advance(10_100)
+      await result
+      assert.deepEqual(times(sent), [0, 1, 3, 7])
+    }
+  })
+
+  test('the value is there as soon as AWS gives it', async () => {
+    patiently()
+    for (const source of SOURCES) {
+      const { fetch, sent } = script(throttled, throttled, throttled, source.answer('value'))
+      const handler = withCache((_: unknown, context) => Reflect.get(context, 'value'), {
+        ...source.entry(),
+        fetch,
+      })
+      const result = handler({}, contextWith(10 * SECOND))
+      await advance(7100)
+      assert.equal(await result, 'value')
+      assert.equal(sent.length, 4)
+      clearCache()
+    }
+  })
+
+  test('another failure after the third attempt is the last', async () => {
+    patiently()
+    const { fetch, sent } = script(throttled, throttled, throttled, throttled, reply(500))
+    const result = failure(
+      withCache(() => {}, { ssm: ['/app/value'], fetch })({}, contextWith(MINUTE)),
+      { code: 'Http500' },
+    )
+    await advance(20_000)
+    await result
+    assert.deepEqual(times(sent), [0, 1, 3, 7, 12])
+  })
+
+  test('three attempts are made with a value at hand', async () => {
+    patiently()
+    consoleLines()
+    const aws = scene(SSM.answer('value'))
+    const handler = withCache((_: unknown, context) => Reflect.get(context, 'value'), {
+      ...SSM.entry(),
+      fetch: aws.fetch,
+    })
+    await handler({}, contextWith(MINUTE))
+    await advance(MINUTE, MINUTE)
+    aws.say(throttled)
+    const result = handler({}, contextWith(MINUTE))
+    await advance(3100)
+    assert.equal(await result, 'value')
+    assert.deepEqual(times(aws.sent.slice(1)), [0, 1, 3])
+  })
+
+  test('one attempt is made ahead of time', async () => {
+    patiently()
+    mock.method(Math, 'random', () => 0)
+    const aws = scene(SSM.answer('value'))
+    const handler = withCache((_: unknown, context) => Reflect.get(context, 'value'), {
+      ...SSM.entry(),
+      fetch: aws.fetch,
+    })
+    await handler({}, contextWith(MINUTE))
+    await advance(50_000, MINUTE)
+    aws.say(throttled)
+    const result = handler({}, contextWith(MINUTE))
+    await advance(3100)
+    assert.equal(await result, 'value')
+    assert.equal(aws.sent.length, 2)
+  })
+
+  test('names go out together, again and again', async () => {
+    patiently()
+    const { fetch, sent } = script(throttled)
+    const names = Array.from({ length: 10 }, (_, index) => `/app/${index}`)
+    const result = failure(
+      withCache(() => {}, { ssm: names, fetch })({}, contextWith(8 * SECOND)),
+      { code: 'ThrottlingException' },
+    )
+    await advance(8000)
+    await result
+    assert.deepEqual(times(sent), [0, 1, 3, 7])
+  })
+
+  test('attempts go on in a load, too', async () => {
+    patiently()
+    const { fetch, sent } = script(...Array<Answer>(3).fill(throttled), SSM.answer('value'))
+    const load = () => getParameter('/app/value', { fetch, maxAge: 0 })
+    const invoke = invoking({ custom: [{ as: 'read', load }] }, 'read')
+    const result = invoke()
+    await advance(7100)
+    assert.deepEqual(await result, ['value'])
+    assert.deepEqual(times(sent), [0, 1, 3, 7])
+  })
+
+  test('nothing is asked when nobody waits any more', async () => {
+    patiently()
+    const { fetch, sent } = script(throttled)
+    const handler = withCache(() => {}, { secrets: ['app/value', 'app/other'], fetch })
+    const result = failure(handler({}, contextWith(3000)), { code: 'ThrottlingException' })
+    await advance(3000)
+    await result
+    const { length } = sent
+    await advance(MINUTE, SECOND)
+    assert.equal(sent.length, length)
+  })
+})
 
 describe('httpsFetch', () => {
   /** A call as the library makes it, and what aborts it. */

@@ -246,7 +246,7 @@ export class LambdaCacheError extends ErrorWithDetails {
 }
 
 /** For an option, or what it stands for. */
-function refusal(name: string, expected: string, got: unknown): LambdaCacheError {
+function refusal(expected: string, got: unknown, name: string): LambdaCacheError {
   const shown = typeof got === 'string' ? `'${got}'` : got
   return failure('InvalidOptions', `${name}: expected ${expected}, got ${shown}`)
 }
@@ -285,7 +285,7 @@ export function withCache<
   const O extends Options & NothingElse<O>,
   C extends object = LambdaContext,
 >(handler: (event: E, context: C & Cached<O>) => R, options: O): CachedHandler<E, R, Bare<C, O>> {
-  check('handler', 'function', handler)
+  check(handler, 'function', 'handler')
   const entries = toEntries(options)
   if (entries.some((entry) => !entry.load)) ready(options.fetch)
   // While nothing is due, the last reading serves: to ask the cache for every value would take ten
@@ -303,46 +303,47 @@ export function withCache<
       for (const { as } of entries) {
         if (
           as in context &&
-          (Object.getOwnPropertyDescriptor(context, as)?.get as { entries?: unknown } | undefined)
-            ?.entries !== entries
+          entries !==
+            (Object.getOwnPropertyDescriptor(context, as)?.get as { entries?: unknown } | undefined)
+              ?.entries
         )
-          throw refusal('as', 'a free name', as)
+          throw refusal('a free name', as, 'as')
       }
       try {
         // All at once would take longer.
         for (const [as, property] of properties) Object.defineProperty(context, as, property)
       } catch {
-        throw refusal('context', 'one not frozen', 'object')
+        throw refusal('one not frozen', 'object', 'context')
       }
       if (streams)
         return (handler as (...args: unknown[]) => unknown)(event, second, context, ...rest)
       return (handler as (...args: unknown[]) => unknown)(event, context, ...rest)
     }
 
-    if (options.refreshOn || !latest?.isFresh()) return invoke(context, run, streams)
+    if (!latest?.isFresh() || options.refreshOn) return invoke(streams, context, run)
     // With nothing to wait for, an async function would cost as much again as everything else.
     return new Promise((resolve) => resolve(run(latest as Reading)))
   }
 
   async function invoke(
+    streams: unknown,
     context: Partial<LambdaContext> & { readonly lambdaContext?: Partial<LambdaContext> },
     run: (reading: Reading) => unknown,
-    streams: unknown,
   ): Promise<unknown> {
+    const ahead: Promise<unknown>[] = []
     // A durable function's context holds Lambda's own. A time that is not positive is not enforced.
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
-    const ahead: Promise<unknown>[] = []
     const reader: Reader = { ahead, end: remaining > 0 ? Date.now() + remaining : Infinity }
     try {
-      if (!latest?.isFresh()) latest = await read(entries, reader)
-      const given = latest
+      const given = await read(entries, reader)
+      latest = given
       // A handler that blocks the event loop must not delay what is refreshed ahead of time.
-      if (ahead.length > 0) await inputTaken()
+      if (ahead.length) await inputTaken()
       try {
         return await run(given)
       } catch (error) {
         const newer =
-          !streams && (await readAgain(given, entries, reader, error, options.refreshOn))
+          !streams && (await readAgain(error, entries, reader, given, options.refreshOn))
         if (!newer) throw error
         latest = newer
         return await run(newer)
@@ -403,10 +404,10 @@ function ready(fetch: Fetch | undefined): void {
 
 /** Reads everything again if the handler's error asks for it. Returns what has changed. */
 async function readAgain(
-  given: Reading,
+  error: unknown,
   entries: readonly Entry[],
   reader: Reader,
-  error: unknown,
+  given: Reading,
   refreshOn: Options['refreshOn'],
 ): Promise<Reading | undefined> {
   const isChanged = (answer: Answer, index: number): boolean =>
@@ -440,21 +441,21 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
   // When the first of them expires or is to be refreshed ahead of time.
   const until = Math.min(
     ...outcomes.flatMap(({ answers }, index) =>
-      answers.map((answer) => dueAt(answer, (entries[index] as Entry).maxAge)),
+      answers.map((answer) => dueAt((entries[index] as Entry).maxAge, answer)),
     ),
   )
   const since = Date.now()
   return {
     answers: outcomes.flatMap((outcome) => outcome.answers),
-    properties: outcomes.map(({ value }, index) => [
-      (entries[index] as Entry).as,
-      { configurable: true, get: Object.assign(() => value, { entries }) },
-    ]),
     isFresh() {
       const now = Date.now()
       // A clock that was set back shows a time before the reading.
       return event === events && now >= since && now < until
     },
+    properties: outcomes.map(({ value }, index) => [
+      (entries[index] as Entry).as,
+      { configurable: true, get: Object.assign(() => value, { entries }) },
+    ]),
   }
 }
 
@@ -541,9 +542,9 @@ async function readOne(
 ): Promise<unknown> {
   const types = {
     ...kind.types,
-    staleIfError: 'number >= 0',
     fetch: 'function',
     credentials: 'function',
+    staleIfError: 'number >= 0',
   }
   const entry = toEntry({ ...kind, types }, { ...options, as: kind.source })
   return (await readEntry(entry, { direct: true })).value
@@ -593,37 +594,37 @@ interface Environment {
 
 /** Names that Lambda's context has, or that mean something to JavaScript. */
 const RESERVED_NAMES =
-  'prototype then awsRequestId logGroupName functionName fail ' +
-  'identity invokedFunctionArn toJSON done callbackWaitsForEmptyEventLoop getRemainingTimeInMillis ' +
-  'tenantId logStreamName memoryLimitInMB xRayTraceId w3c functionVersion succeed clientContext'
+  'prototype then logStreamName functionName functionVersion toJSON invokedFunctionArn ' +
+  'awsRequestId xRayTraceId tenantId w3c logGroupName fail done succeed ' +
+  'callbackWaitsForEmptyEventLoop clientContext memoryLimitInMB getRemainingTimeInMillis identity'
 
 /** What each option of `withCache` has to be: words with its `typeof` in them, or `array`. */
 const FOR_ALL: Readonly<Record<string, string>> = {
-  maxAge: 'number >= 0',
   secrets: 'array',
   ssm: 'array',
   s3: 'array',
   refreshOn: 'function',
-  region: 'string',
-  custom: 'array',
   staleIfError: 'number >= 0',
+  region: 'string',
+  maxAge: 'number >= 0',
+  custom: 'array',
   fetch: 'function',
   credentials: 'function',
 }
 
 function toEntries(given: Options): Entry[] {
-  check('options', 'object', given)
-  const options = checked(given, FOR_ALL)
+  check(given, 'object', 'options')
+  const options = checked(FOR_ALL, given)
+  // An ordinary object, so that the names that every object has are taken, too.
+  const taken: Record<string, boolean> = {}
   const entries = [SSM, SECRETS, S3, CUSTOM].flatMap((kind) =>
     (options[kind.source] ?? []).map((entry: EveryOption | string) =>
       toEntry(kind, entry, options),
     ),
   )
-  // An ordinary object, so that the names that every object has are taken, too.
-  const taken: Record<string, boolean> = {}
   for (const { as } of entries) {
-    if (as in taken || RESERVED_NAMES.split(' ').includes(as))
-      throw refusal('as', 'a free name', as)
+    if (RESERVED_NAMES.split(' ').includes(as) || as in taken)
+      throw refusal('a free name', as, 'as')
     taken[as] = true
   }
   return entries
@@ -631,30 +632,30 @@ function toEntries(given: Options): Entry[] {
 
 function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defaults): Entry {
   const own: EveryOption = typeof given === 'string' ? { [kind.option]: given } : given
-  check(kind.source, `${kind.option} or object`, own)
+  check(own, `${kind.option} or object`, kind.source)
   const options = {
+    decrypt: true,
     maxAge: Number((process.env as Environment).LAMBDA_CACHE_MAX_AGE?.trim() || 60),
     staleIfError: 300,
-    decrypt: true,
     ...defaults,
-    ...checked(own, kind.types),
+    ...checked(kind.types, own),
   } as { -readonly [O in keyof Entry]: Entry[O] }
-  check('LAMBDA_CACHE_MAX_AGE', 'number >= 0', options.maxAge)
-  if (kind.source === 'custom') check('load', 'function', options.load)
-  const { path, file, binary, names, parse } = options
-  const forms = [parse, binary, file].filter(Boolean)
-  if (forms[1]) throw refusal('parse, binary, file', 'one', 'several')
-  const ids = (names ?? [path ?? (options[kind.option] as string)]).map((id) =>
-    lastSegment(kind, own.region, id),
+  check(options.maxAge, 'number >= 0', 'LAMBDA_CACHE_MAX_AGE')
+  if (kind.source === 'custom') check(options.load, 'function', 'load')
+  const forms = [options.parse, options.binary, options.file].filter(Boolean)
+  const { names } = options
+  if (forms[1]) throw refusal('one', 'several', 'parse, binary, file')
+  const ids = (names ?? [options.path ?? (options[kind.option] as string)]).map((id) =>
+    lastSegment(id, own.region, kind),
   )
   if (new Map(ids).size < ids.length)
-    throw refusal('names', 'a free name', (names as readonly string[]).join())
+    throw refusal('a free name', (names as readonly string[]).join(), 'names')
   const segment = names ? '' : (ids[0] as Entry['ids'][0])[0]
   const { as = segment } = options
-  check('as', 'string', as)
+  check(as, 'string', 'as')
   if (options.list) options.parse ??= split
   if (kind.source === 's3' && !forms[0]) {
-    check('file', 'string', segment)
+    check(segment, 'string', 'file')
     options.file = `/tmp/${segment}`
   }
   return Object.assign(options, { as, ids, kind })
@@ -662,16 +663,16 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
 
 /** Checks an id, and finds its last segment: `var` for `/prod/app/var:3`. */
 function lastSegment(
-  kind: SourceKind,
-  region: string | undefined,
   given: string,
+  region: string | undefined,
+  kind: SourceKind,
 ): readonly [segment: string, id: string] {
-  check(kind.option, 'string', given)
+  check(given, 'string', kind.option)
   // AWS trims the names of parameters, too.
-  const id = kind.source !== 'ssm' ? given : given.trim()
+  const id = kind.source === 'ssm' ? given.trim() : given
   const ofArn = regionOfArn(id)
-  if (region && (ofArn ?? region) !== region) throw refusal('region', `${ofArn} of the ARN`, region)
-  if (kind.source === 's3' && !S3_URI.test(id)) throw refusal('uri', 's3://bucket/key', id)
+  if (region !== (ofArn ?? region) && region) throw refusal(`${ofArn} of the ARN`, region, 'region')
+  if (kind.source === 's3' && !S3_URI.test(id)) throw refusal('s3://bucket/key', id, 'uri')
   return [id.replace(kind.source === 's3' ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
 }
 
@@ -680,23 +681,23 @@ function regionOfArn(id: string): string | undefined {
 }
 
 /** Returns the options that are given, each of them known and of the right type. */
-function checked<T extends object>(given: T, types: Readonly<Record<string, string>>): T {
+function checked<T extends object>(types: Readonly<Record<string, string>>, given: T): T {
   const options = Object.entries(given).filter(
-    ([option, value]) => value !== undefined || option === 'default',
+    ([option, value]) => option === 'default' || value !== undefined,
   )
   for (const [option, value] of options) {
     // The value of a misspelt option may be a secret.
-    if (!Object.keys(types).includes(option)) throw refusal(option, 'an option', typeof value)
-    check(option, types[option] as string, value)
+    if (!Object.keys(types).includes(option)) throw refusal('an option', typeof value, option)
+    check(value, types[option] as string, option)
   }
   return frozen(options) as T
 }
 
-function check(option: string, expected: string, value: unknown): void {
-  const isInRange = typeof value === 'number' ? value >= 0 : (value ?? '') !== ''
+function check(value: unknown, expected: string, option: string): void {
   const type = Array.isArray(value) ? 'array' : typeof value
-  if (expected && !(expected.includes(type) && isInRange)) {
-    throw refusal(option, expected, Object(value) === value ? type : value)
+  const isInRange = typeof value === 'number' ? value >= 0 : (value ?? '') !== ''
+  if (!(isInRange && expected.includes(type)) && expected) {
+    throw refusal(expected, value === Object(value) ? type : value, option)
   }
 }
 
@@ -736,8 +737,11 @@ interface Cell {
 
 /** A request for everybody who needs its answer. */
 interface Refresh {
-  /** One, if it is ahead of time. */
-  readonly attempts: number
+  /**
+   * Throttled, attempts go on until then, by `Date.now()`. With 0, there are three of them, below
+   * that one: the refresh is ahead of time.
+   */
+  readonly until: number
   /** The request that went out last. */
   readonly sent: Pick<Answer, 'order' | 'time'>
   /** Aborted when nobody waits any more. */
@@ -782,16 +786,16 @@ interface Call extends Entry, Refresh {
   readonly bucket?: string
 }
 
+/** Failures that the log has a line about. */
+const warned = new WeakSet<object>()
+
 const cache = new Map<unknown, Cell>()
 
 /** A number for each function given as `credentials`: what is read with them is kept apart. */
 const providerIds = new WeakMap<object, number>()
 
-/** Failures that the log has a line about. */
-const warned = new WeakSet<object>()
-
 /** The codes that say that there is no such thing. */
-const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
+const MISSING = /^(Parameter(Version)?NotFound|NoSuch(Key|Version)|ResourceNotFoundException)$/
 
 /** Counts requests and answers. */
 let events = 0
@@ -805,9 +809,9 @@ async function readEntry(entry: Entry, reader: Reader) {
         values[index] = [name, convert(entry, answer)]
         return answer
       } catch (thrown) {
-        const error = thrown as LambdaCacheError
         const { source } = entry.kind
-        throw new LambdaCacheError(`${source} ${id}: ${error.message}`, { ...error, source, id })
+        const error = thrown as LambdaCacheError
+        throw new LambdaCacheError(`${source} ${id}: ${error.message}`, { ...error, id, source })
       }
     }),
   )
@@ -822,27 +826,26 @@ async function readEntry(entry: Entry, reader: Reader) {
  * alone after a failure; else a refresh, or the last one if that fails for a passing reason.
  */
 async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answer> {
+  const cell = cellOf(targetOf(entry, id), !reader.direct)
   // Seconds for which AWS is left alone after a refresh has failed.
   const RETRY_PAUSE = 5
-  const cell = cellOf(targetOf(entry, id), !reader.direct)
   const { end = Infinity, after = events } = reader
-  const answer = usable(entry, cell)
-
   const isForced = reader.after || !entry.maxAge
+  const answer = usable(entry, cell)
   const isWanted = ({ order, time }: Answer): boolean =>
     order > after || (!isForced && isYoungerThan(entry.maxAge, time))
   if (answer && isWanted(answer)) {
     const limit = Math.min(Date.now() + 300, end - 200)
     if (
       !isForced &&
-      reader.ahead &&
-      Date.now() >= dueAt(answer, entry.maxAge) &&
-      Date.now() < limit
+      Date.now() < limit &&
+      Date.now() >= dueAt(entry.maxAge, answer) &&
+      reader.ahead
     ) {
       // One attempt, beside the handler. If it fails, nothing happens: the value is good.
       answer.ahead = 1
       reader.ahead.push(
-        refreshOf(cell, 1)
+        refreshOf(cell, -1)
           .wait(limit)
           .catch(() => {}),
       )
@@ -854,7 +857,8 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   // The error takes 200 ms to get out. With an answer to fall back on, half of the remaining time
   // is left to the handler.
   const limit = answer ? (Date.now() + end) / 2 : end - 200
-  const refresh = Date.now() < limit ? refreshOf(cell) : cell.refresh
+  // Throttled with nothing to fall back on, attempts go on: 500 ms are left to the last of them.
+  const refresh = Date.now() < limit ? refreshOf(cell, answer ? 0 : end - 700) : cell.refresh
   try {
     const loaded = await (refresh?.wait(limit) ?? Promise.reject())
     if (isWanted(loaded)) return loaded
@@ -863,7 +867,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
     // earlier one has the last word.
     if (
       !thrown ||
-      ((refresh as Refresh).attempts > 1 && (!isForced || (refresh as Refresh).sent.order > after))
+      ((refresh as Refresh).until >= 0 && ((refresh as Refresh).sent.order > after || !isForced))
     )
       return fallBack(entry, id, refresh, unanswered(cell.endpoint, thrown), cell)
   }
@@ -873,7 +877,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
 /** The answer that may be served, be it instead of a newer one. */
 function usable(entry: Entry, { answer }: Cell): Answer | undefined {
   // That there is no such thing answers only those who have a default.
-  const isValue = answer && ('value' in answer || 'default' in entry)
+  const isValue = answer && ('default' in entry || 'value' in answer)
   if (isValue && isYoungerThan(entry.maxAge + entry.staleIfError, answer.time)) return answer
   return undefined
 }
@@ -906,12 +910,12 @@ function fallBack(
 function targetOf(entry: Entry, id: string): Cell {
   // The types of Node.js and of the DOM differ in what a body is.
   const {
+    decrypt,
     versionStage,
     versionId,
-    decrypt,
     credentials,
-    file,
     fetch = globalThis.fetch as never,
+    file,
   } = entry
   if (credentials && !providerIds.has(credentials)) {
     events += 1
@@ -931,31 +935,31 @@ function targetOf(entry: Entry, id: string): Cell {
   const thing =
     entry.load ??
     JSON.stringify([
-      decrypt,
       entry.recursive,
       id,
+      decrypt,
       versionStage,
-      versionId,
       entry.path,
-      providerIds.get(credentials as never),
-      !!entry.binary,
-      endpoint,
       !file && region,
+      providerIds.get(credentials as never),
+      endpoint,
+      !!entry.binary,
+      versionId,
       service,
     ])
   return {
+    endpoint,
     thing,
     load: (refresh, previous) =>
-      load({ ...entry, ...refresh, region, service, fetch }, id, previous),
+      load({ ...entry, ...refresh, fetch, service, region }, id, previous),
     key: file ? builtin('path').resolve(file) : thing,
-    endpoint,
   }
 }
 
 /** The cell with that key, which loads as the new one does, else the new one. */
 function cellOf(target: Cell, stays: boolean): Cell {
   const cell = cache.get(target.key) ?? target
-  if (target.thing !== cell.thing) throw refusal('file', 'a free name', cell.key)
+  if (cell.thing !== target.thing) throw refusal('a free name', cell.key, 'file')
   cell.load = target.load
   cell.stays ||= stays
   cache.set(cell.key, cell)
@@ -969,7 +973,7 @@ function isYoungerThan(seconds: number, time = Infinity): boolean {
 }
 
 /** The refresh under way, else a new one. */
-function refreshOf(cell: Cell, attempts = 3): Refresh {
+function refreshOf(cell: Cell, until = 0): Refresh {
   if (cell.refresh) return cell.refresh
   const controller = new AbortController()
   let waiters = 0
@@ -977,18 +981,18 @@ function refreshOf(cell: Cell, attempts = 3): Refresh {
   async function wait(limit: number, signal?: AbortSignal): Promise<Answer> {
     waiters += 1
     try {
-      return await within(limit - Date.now(), answer, signal)
+      return await within(answer, limit - Date.now(), signal)
     } finally {
       waiters -= 1
       // When the last one gives up, the refresh is abandoned: the next reader starts a new one.
-      if (!waiters && refresh === cell.refresh) {
+      if (cell.refresh === refresh && !waiters) {
         cell.refresh = undefined
         controller.abort()
       }
     }
   }
 
-  const refresh = { wait, signal: controller.signal, attempts, sent: {} as Refresh['sent'] }
+  const refresh = { until, sent: {} as Refresh['sent'], wait, signal: controller.signal }
   const answer = loadAnswer(cell, refresh)
   cell.refresh = refresh
   return refresh
@@ -1008,7 +1012,7 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
     if (!MISSING.test(error.code)) throw error
     return keep(cell, refresh, { missing: error })
   } finally {
-    if (refresh === cell.refresh) cell.refresh = undefined
+    if (cell.refresh === refresh) cell.refresh = undefined
     // To the end of the map, or, after a failure, out of it.
     if (cache.get(cell.key) === cell) {
       cache.delete(cell.key)
@@ -1021,8 +1025,8 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
 }
 
 /** Makes an answer of what was loaded, and keeps it unless there is a newer one. */
-function keep(cell: Cell, { attempts, sent }: Refresh, loaded: Loaded): Answer {
-  if (attempts === 1 && loaded.missing) throw loaded.missing
+function keep(cell: Cell, { until, sent }: Refresh, loaded: Loaded): Answer {
+  if (loaded.missing && until < 0) throw loaded.missing
   const { ahead = 0.8 + Math.random() / 5 } = loaded
   const answer: Answer = { parsed: new WeakMap(), ...sent, ...(loaded as object), ahead }
   // What was abandoned and comes in late replaces nothing newer.
@@ -1037,10 +1041,10 @@ function keep(cell: Cell, { attempts, sent }: Refresh, loaded: Loaded): Answer {
  * An object that is not plain data, such as one with private fields, is not equal to its clone.
  */
 function isSameAnswer(one: Answer, other: Answer): boolean {
-  if (one.identity) return !!one.etag && other.etag === one.etag
+  if (one.identity) return one.etag === other.etag && !!one.etag
   try {
     return (
-      other.value === one.value ||
+      one.value === other.value ||
       builtin('util').isDeepStrictEqual(structuredClone(one.value), other.value)
     )
   } catch {
@@ -1049,7 +1053,7 @@ function isSameAnswer(one: Answer, other: Answer): boolean {
 }
 
 /** By `Date.now()`: when to refresh an answer ahead of time. Once that has begun, it expires. */
-function dueAt({ ahead, time }: Answer, maxAge: number): number {
+function dueAt(maxAge: number, { time, ahead }: Answer): number {
   return time + maxAge * 1000 * ahead
 }
 
@@ -1086,7 +1090,7 @@ function parseText(parse: (text: string) => unknown, text: string, which = ''): 
   } catch (error) {
     const { name } = Object(error) as Error
     // A name such as SyntaxError, unless it may come from the text.
-    if (/^\w{3,40}$/.test(name) && !text.includes(name)) reason = `failed with ${name}`
+    if (!text.includes(name) && /^\w{3,40}$/.test(name)) reason = `failed with ${name}`
   }
   throw failure('ParseError', `parse${which} ${reason}`)
 }
@@ -1097,17 +1101,17 @@ const SSM: SourceKind = {
   source: 'ssm',
   load: loadParameters,
   types: {
-    path: 'string',
-    as: 'string',
-    maxAge: 'number >= 0',
     decrypt: 'boolean',
-    names: 'array',
     list: 'boolean',
+    names: 'array',
+    recursive: 'boolean',
     name: 'string',
     default: '',
-    parse: 'function',
     region: 'string',
-    recursive: 'boolean',
+    as: 'string',
+    maxAge: 'number >= 0',
+    path: 'string',
+    parse: 'function',
   },
   option: 'name',
 }
@@ -1130,9 +1134,9 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   const open = openBatches.find(
     ({ key, names }) =>
       names.size < 10 &&
-      key.attempts === call.attempts &&
+      Math.sign(key.until) === Math.sign(call.until) &&
+      call.fetch === key.fetch &&
       call.decrypt === key.decrypt &&
-      key.fetch === call.fetch &&
       call.credentials === key.credentials &&
       call.region === key.region,
   )
@@ -1142,12 +1146,12 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
     openBatches = []
     return getParameters({ ...call, ...refresh }, names)
   }
-  const batch = open ?? { load, key: call, names }
+  const batch = open ?? { names, load, key: call }
   openBatches.push(batch)
   names.add(id)
   let answers: Loaded = {}
   try {
-    answers = await refreshOf(batch, call.attempts).wait(Infinity, call.signal)
+    answers = await refreshOf(batch, call.until).wait(Infinity, call.signal)
   } catch (error) {
     // Nobody else's name can have caused it, or asking again does not help.
     if (names.size < 2 || isPassing(error)) throw error
@@ -1157,7 +1161,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (names.size > 1 && !(answers.value as Map<string, Loaded> | undefined)?.get(bare(id)))
     answers = await getParameters(call, new Set([id]))
   // All of a batch are as old as its answer, and are refreshed ahead of time together.
-  const { value, missing, ...common } = answers
+  const { missing, value, ...common } = answers
   const loaded = (value as Map<string, Loaded> | undefined)?.get(bare(id))
   if (!loaded) throw missing ?? invalidAnswer('HTTP 200 without it')
   return { ...common, ...loaded, parsed: new WeakMap() }
@@ -1168,37 +1172,38 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
   const found: Map<string, Loaded> = new Map()
   const [only = ''] = names.size < 2 ? names : []
   // The one answer is that to the one name, without the selector or the rest of an ARN, too.
-  const set = (name: string, selector: string, loaded: Loaded): unknown =>
+  function set(name: string, loaded: Loaded, selector = ''): void {
     found.set(bare(only.includes(bare(name)) ? only : name + selector), loaded)
+  }
   const { InvalidParameters = [], Parameters } = await callJson(call, 'GetParameters', {
-    Names: [...names],
     WithDecryption: call.decrypt,
+    Names: [...names],
   })
-  for (const { Value, Name, Selector = '', ARN } of Parameters) {
+  for (const { Name, Value, Selector, ARN } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
-    for (const name of [Name, ARN]) if (name) set(name, Selector, { value: Value.toString() })
+    for (const name of [Name, ARN]) if (name) set(name, { value: Value.toString() }, Selector)
   }
   for (const name of InvalidParameters)
-    set(name, '', { missing: failure('ParameterNotFound', 'ParameterNotFound') })
+    set(name, { missing: failure('ParameterNotFound', 'ParameterNotFound') })
   return { value: found }
 }
 
 /** API: GetParametersByPath, page after page. */
 async function loadTree(call: Call, id: string): Promise<Loaded> {
   const texts: [name: string, value: string][] = []
-  let NextToken: string | undefined
   let first: Refresh['sent'] | undefined
+  let NextToken: string | undefined
   const tokens = new Set<string | undefined>()
   do {
     const page = await callJson(call, 'GetParametersByPath', {
-      NextToken,
-      Path: id,
-      Recursive: call.recursive,
       WithDecryption: call.decrypt,
+      NextToken,
+      Recursive: call.recursive,
+      Path: id,
     })
     // The values are as old as those of the first page.
     first ??= { ...call.sent }
-    for (const { Value, Name } of page.Parameters)
+    for (const { Name, Value } of page.Parameters)
       texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
     NextToken = page.NextToken
     if (tokens.has(NextToken)) throw invalidAnswer('same NextToken')
@@ -1220,26 +1225,26 @@ const SECRETS: SourceKind = {
   source: 'secrets',
   load: loadSecret,
   types: {
-    versionStage: 'string',
-    default: '',
-    parse: 'function',
-    region: 'string',
-    id: 'string',
     as: 'string',
     maxAge: 'number >= 0',
+    versionStage: 'string',
+    default: '',
+    region: 'string',
     versionId: 'string',
     binary: 'boolean',
+    id: 'string',
+    parse: 'function',
   },
   option: 'id',
 }
 
 /** API: GetSecretValue. */
 async function loadSecret(call: Call, id: string): Promise<Loaded> {
-  const { versionStage: VersionStage, versionId: VersionId, binary } = call
+  const { binary, versionStage: VersionStage, versionId: VersionId } = call
   const { SecretBinary, SecretString } = await callJson(call, 'GetSecretValue', {
     SecretId: id,
-    VersionId,
     VersionStage,
+    VersionId,
   })
   if (binary)
     return {
@@ -1259,33 +1264,33 @@ const S3: SourceKind = {
   types: {
     as: 'string',
     maxAge: 'number >= 0',
+    file: 'string',
+    default: '',
+    region: 'string',
     versionId: 'string',
     binary: 'boolean',
-    file: 'string',
     uri: 'string',
-    default: '',
     parse: 'function',
-    region: 'string',
   },
   option: 'uri',
 }
 
-/** Not ARNs, directory buckets and Outposts: they have endpoints and signatures of their own. */
-const S3_URI = /^s3:\/\/(?![^/]*--(?:xa?|op)-s3\/)([\w.-]{3,255})\/(.+)$/s
-
 /** The regions of buckets that AWS has redirected calls for. */
 const bucketRegions = new Map<string, string>()
+
+/** Not ARNs, directory buckets and Outposts: they have endpoints and signatures of their own. */
+const S3_URI = /^s3:\/\/(?![^/]*--(?:op|xa?)-s3\/)([\w.-]{3,255})\/(.+)$/s
 
 /** API: GetObject, conditional on the ETag while the earlier content is still there. */
 async function loadObject(call: Call, id: string, previous?: Answer): Promise<Loaded> {
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
-  const { versionId, file, binary } = call
+  const { versionId, binary, file } = call
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const { content, status, headers } = await send<Loaded>(
     { ...call, bucket },
     versionId ? 'GetObjectVersion' : 'GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
-    { method: 'GET', headers: etag ? { 'if-none-match': etag } : {} },
+    { headers: etag ? { 'if-none-match': etag } : {}, method: 'GET' },
     async (body) =>
       file
         ? download(file, body)
@@ -1302,15 +1307,25 @@ async function loadObject(call: Call, id: string, previous?: Answer): Promise<Lo
   return loadObject(call, id)
 }
 
+/** What tells whether a file is still the one that was written. */
+function identify(file: string): Promise<string | undefined> {
+  return builtin('fs')
+    .promises.lstat(file)
+    .then(
+      (stat) => [stat.ino, stat.size, stat.mtimeMs].join(),
+      (): undefined => undefined,
+    )
+}
+
 /**
  * Downloads beside the target and renames: a reader sees the old file or the new one, and a failure
  * leaves the old one. Where several threads download to one file, the last rename wins.
  */
 async function download(file: string, body: Body): Promise<Loaded> {
   const { resolve } = builtin('path')
-  const folder = resolve(file, '..')
   // Of one length, whatever that of the target's name.
   const prefix = `.lambda-cache-${sha256(resolve(file))}-`
+  const folder = resolve(file, '..')
   const fs = builtin('fs').promises
   const temporary = `${folder}/${prefix}${builtin('crypto').randomUUID()}`
   try {
@@ -1329,7 +1344,7 @@ async function download(file: string, body: Body): Promise<Loaded> {
     await fs.writeFile(temporary, body, { mode: 0o600, flag: 'wx' })
     const identity = await identify(temporary)
     await fs.rename(temporary, file)
-    return { value: file, identity }
+    return { identity, value: file }
   } catch (cause) {
     await fs.rm(temporary).catch(() => {})
     const { code } = cause as NodeJS.ErrnoException
@@ -1337,16 +1352,6 @@ async function download(file: string, body: Body): Promise<Loaded> {
       ? cause
       : failure(code === 'EMFILE' ? code : 'FileError', `cannot write ${file} (${code})`, { cause })
   }
-}
-
-/** What tells whether a file is still the one that was written. */
-function identify(file: string): Promise<string | undefined> {
-  return builtin('fs')
-    .promises.lstat(file)
-    .then(
-      (stat) => [stat.ino, stat.size, stat.mtimeMs].join(),
-      (): undefined => undefined,
-    )
 }
 
 // ---- Custom loads ----
@@ -1384,11 +1389,11 @@ interface HttpRequest {
 
 type Body = AsyncIterable<Uint8Array> | Iterable<string>
 
-/** Failures that may pass by themselves, by error code and HTTP status. */
-const PASSING = / 408$|EMFILE| 5..$|Timeout|LoadFailed|Network/
-
 /** Those for which AWS wants fewer calls. */
-const THROTTLING = / 429$|Throttl|NotComplete|InProgress|TooMany|Exceeded|SlowDown/
+const THROTTLING = /Throttl|SlowDown|Exceeded|TooMany|InProgress| 429$|NotComplete/
+
+/** Failures that may pass by themselves, by error code and HTTP status. */
+const PASSING = /Timeout|EMFILE| 408$|Network|LoadFailed| 5..$/
 
 /** What goes out all at once is neither sent nor answered in time: first come, first served. */
 let line = { places: 20, waiting: [] as (() => void)[] }
@@ -1396,11 +1401,11 @@ let line = { places: 20, waiting: [] as (() => void)[] }
 /** The AWS JSON 1.1 protocol. */
 async function callJson(call: Call, action: string, input: object): Promise<JsonAnswer> {
   const { content } = await send(call, action, '/', {
-    method: 'POST',
     headers: {
       'content-type': 'application/x-amz-json-1.1',
       'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}`,
     },
+    method: 'POST',
     body: JSON.stringify(input),
   })
   return JSON.parse(content) as JsonAnswer
@@ -1420,7 +1425,10 @@ interface JsonAnswer {
   readonly SecretBinary: string
 }
 
-/** Makes a call, in up to three attempts. */
+/**
+ * Makes a call, in up to three attempts. Throttled with nothing to serve, there are as many as fit
+ * until the deadline, or into 10 s where there is none.
+ */
 async function send<T = string>(
   call: Call,
   action: string,
@@ -1429,7 +1437,8 @@ async function send<T = string>(
   read?: (body: Body) => Promise<T>,
 ): Promise<Exchanged<T>> {
   let clockOffset = 0
-  const { bucket = '', service, signal } = call
+  const { signal, service, bucket = '' } = call
+  const began = Date.now()
 
   /** One attempt, signed anew. Following a region or a clock, each of them once, is part of it. */
   async function sendOnce(attempt: number): Promise<Exchanged<T>> {
@@ -1438,8 +1447,8 @@ async function send<T = string>(
     if (new URL(url).href !== url) throw failure('UnsupportedKey', 'no URL takes it')
     const headers = sign({
       ...unsigned,
-      region,
       url,
+      region,
       credentials: await getCredentials(call, attempt),
       service,
       date: new Date(Date.now() + clockOffset),
@@ -1447,16 +1456,16 @@ async function send<T = string>(
     if (/[^ -~]/.test(Object.values(headers).join()))
       throw failure('RequestFailed', 'no header takes it')
     const answer = await exchange({ ...unsigned, headers }, call, attempt, url, read)
-    if (answer.status === 200 || (headers['if-none-match'] && answer.status === 304)) return answer
+    if ((headers['if-none-match'] && answer.status === 304) || answer.status === 200) return answer
     const content = answer.content as string
     const bucketRegion =
       answer.headers.get('x-amz-bucket-region') ??
       (/Malformed<.*<Region>(.*?)</s.exec(content)?.[1] as string)
-    if (bucket && call.region === region && bucketRegion !== region && REGION.test(bucketRegion)) {
+    if (bucket && bucketRegion !== region && call.region === region && REGION.test(bucketRegion)) {
       bucketRegions.set(bucket, bucketRegion)
       return sendOnce(attempt)
     }
-    if (!clockOffset && /yet current|TooSkewed|Signature expired/.test(content)) {
+    if (/Signature expired|TooSkewed|yet current/.test(content) && !clockOffset) {
       clockOffset = Date.parse(answer.headers.get('date') as string) - Date.now()
       if (clockOffset) return sendOnce(attempt)
     }
@@ -1468,13 +1477,80 @@ async function send<T = string>(
       try {
         return await sendOnce(attempt)
       } catch (error) {
-        if (attempt >= call.attempts || !isPassing(error)) throw error
-        // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2.
-        const most = isPassing(error, [THROTTLING]) ? 1000 : 50
-        await within(Math.random() * attempt * most, new Promise(() => {}), signal).catch(() => {})
+        const isThrottled = isPassing(error, [THROTTLING])
+        // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
+        const pause = Math.random() * Math.min((isThrottled ? 500 : 25) * 2 ** attempt, 5000)
+        const until = call.until < Infinity ? call.until : began + 10_000
+        const isLast = isThrottled && until ? Date.now() + pause >= until : attempt > 2
+        if (isLast || !isPassing(error) || until < 0) throw error
+        await within(new Promise(() => {}), pause, signal).catch(() => {})
       }
     }
   })
+}
+
+/** One HTTP exchange. Redirects are not followed: they would take the session token along. */
+async function exchange<T = string>(
+  request: HttpRequest,
+  call: Call,
+  attempt: number,
+  url: string,
+  read?: (body: Body) => Promise<T>,
+): Promise<Exchanged<T>> {
+  const controller = new AbortController()
+  // Bytes of an answer in JSON or XML: far more than AWS ever sends.
+  const MAX_ANSWER_SIZE = 2 ** 23
+  const { signal } = call
+  const { origin } = new URL(url)
+
+  /** Gives up after 2, 4 or 8 s without progress, whatever the transport makes of the abort. */
+  async function inTime<V>(step: () => V | Promise<V>): Promise<V> {
+    try {
+      signal.throwIfAborted()
+      return (await within(step(), 1000 * 2 ** Math.min(attempt, 3), signal)) as V
+    } catch (error) {
+      throw unanswered(origin, error)
+    }
+  }
+
+  try {
+    const response = await inTime(() => {
+      countRequest(call.sent)
+      return call.fetch(url, { ...request, signal: controller.signal, redirect: 'manual' })
+    })
+    const { headers, status, body } = response
+    if (!(body ?? response.text) || !headers) throw invalidAnswer('HTTP 200 without headers')
+    const isWanted = status === 200 && read
+
+    /** The body, piece by piece. Fails if it is too long, or ends before its length. */
+    async function* pieces(reader: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+      let size = 0
+      for (;;) {
+        const next = await inTime(() => reader.next())
+        if (next.done) break
+        size += next.value.length
+        if (size > MAX_ANSWER_SIZE && !isWanted) throw invalidAnswer('over 8 MiB')
+        yield next.value
+      }
+      // A 304 may give the length of what it does not send. With a content-encoding, fetch has
+      // taken that off.
+      const length =
+        status === 200 && !headers.get('content-encoding') && headers.get('content-length')
+      if (Number(length) !== size && length) throw failure('NetworkError', 'cut short')
+    }
+
+    // Node's fetch empties a body without a reader once nobody holds its response.
+    const whole = body
+      ? pieces(body[Symbol.asyncIterator]())
+      : [await inTime(() => response.text())]
+    const content = await (isWanted
+      ? read(whole)
+      : builtin('stream/consumers').text(whole as never))
+    return { content: content as T, headers, status, origin }
+  } finally {
+    // Whatever has not been read is not wanted.
+    controller.abort()
+  }
 }
 
 /** Does the work when it has a place, and gives that to whoever has waited longest. */
@@ -1492,91 +1568,10 @@ async function inLine<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** One HTTP exchange. Redirects are not followed: they would take the session token along. */
-async function exchange<T = string>(
-  request: HttpRequest,
-  call: Call,
-  attempt: number,
-  url: string,
-  read?: (body: Body) => Promise<T>,
-): Promise<Exchanged<T>> {
-  // Bytes of an answer in JSON or XML: far more than AWS ever sends.
-  const MAX_ANSWER_SIZE = 2 ** 23
-  const controller = new AbortController()
-  const { origin } = new URL(url)
-  const { signal } = call
-
-  /** Gives up after 2, 4 or 8 s without progress, whatever the transport makes of the abort. */
-  async function inTime<V>(step: () => V | Promise<V>): Promise<V> {
-    try {
-      signal.throwIfAborted()
-      return (await within(1000 * 2 ** attempt, step(), signal)) as V
-    } catch (error) {
-      throw unanswered(origin, error)
-    }
-  }
-
-  try {
-    const response = await inTime(() => {
-      countRequest(call.sent)
-      return call.fetch(url, { ...request, signal: controller.signal, redirect: 'manual' })
-    })
-    const { body, headers, status } = response
-    if (!headers || !(body ?? response.text)) throw invalidAnswer('HTTP 200 without headers')
-    const isWanted = status === 200 && read
-
-    /** The body, piece by piece. Fails if it is too long, or ends before its length. */
-    async function* pieces(reader: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
-      let size = 0
-      for (;;) {
-        const next = await inTime(() => reader.next())
-        if (next.done) break
-        size += next.value.length
-        if (!isWanted && size > MAX_ANSWER_SIZE) throw invalidAnswer('over 8 MiB')
-        yield next.value
-      }
-      // A 304 may give the length of what it does not send. With a content-encoding, fetch has
-      // taken that off.
-      const length =
-        status === 200 && !headers.get('content-encoding') && headers.get('content-length')
-      if (length && size !== Number(length)) throw failure('NetworkError', 'cut short')
-    }
-
-    // Node's fetch empties a body without a reader once nobody holds its response.
-    const whole = body
-      ? pieces(body[Symbol.asyncIterator]())
-      : [await inTime(() => response.text())]
-    const content = await (isWanted
-      ? read(whole)
-      : builtin('stream/consumers').text(whole as never))
-    return { content: content as T, headers, status, origin }
-  } finally {
-    // Whatever has not been read is not wanted.
-    controller.abort()
-  }
-}
-
 function countRequest(sent: Refresh['sent']): void {
   events += 1
   sent.order = events
   sent.time = Date.now()
-}
-
-/** AWS's own text stays out of the error: it can quote the request, token and all. */
-function refused(
-  { origin, headers, content, status }: Exchanged<unknown>,
-  action: string,
-): LambdaCacheError {
-  const [, code = `Http${status}`] =
-    /(?:^[^{]*<Code>|"(?:__type|code)"\s*:\s*"(?:[^"]*#)?)([\w.]{1,80})/.exec(
-      `${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`,
-    ) ?? []
-  const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
-  return failure(
-    code,
-    `${code} (HTTP ${status}) from ${origin}${/AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`,
-    { status, ...(requestId && { requestId }) },
-  )
 }
 
 /**
@@ -1592,7 +1587,7 @@ function unanswered(
   // A chain of causes can be a loop. What has no code has a name.
   for (
     let cause = error as { code?: unknown; name: string; cause?: never } | undefined;
-    cause && texts.length < 9;
+    texts.length < 9 && cause;
     cause = cause.cause
   ) {
     texts.push(typeof cause.code === 'string' ? cause.code : cause.name)
@@ -1600,8 +1595,8 @@ function unanswered(
   const all = texts.join()
   // The last cause says most, unless it is no error.
   const code = texts.pop() ?? texts[0]
-  if (/\b(ZSTD|ERR_|Z)_/.test(all)) return invalidAnswer(`cannot decode it (${code})`)
-  const kind = /SIGNED_|CERT_|ERR_INVALID_|UNABLE_/.test(all)
+  if (/\b(Z|ZSTD|ERR_)_/.test(all)) return invalidAnswer(`cannot decode it (${code})`)
+  const kind = /SIGNED_|ERR_INVALID_|UNABLE_|CERT_/.test(all)
     ? 'RequestFailed'
     : /timed?out/i.test(all)
       ? 'Timeout'
@@ -1614,6 +1609,23 @@ function unanswered(
 function isPassing(error: unknown, kinds = [THROTTLING, PASSING]): boolean {
   const { code, status } = error as LambdaCacheError
   return kinds.some((kind) => kind.test(`${code} ${status}`))
+}
+
+/** AWS's own text stays out of the error: it can quote the request, token and all. */
+function refused(
+  { origin, headers, content, status }: Exchanged<unknown>,
+  action: string,
+): LambdaCacheError {
+  const [, code = `Http${status}`] =
+    /(?:"(?:__type|code)"\s*:\s*"(?:[^"]*#)?|^[^{]*<Code>)([\w.]{1,80})/.exec(
+      `${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`,
+    ) ?? []
+  const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
+  return failure(
+    code,
+    `${code} (HTTP ${status}) from ${origin}${/AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`,
+    { status, ...(requestId && { requestId }) },
+  )
 }
 
 // ---- Fetch over node:https ----
@@ -1646,21 +1658,21 @@ export async function httpsFetch(
       .on('close', () => reject(Error()))
       .end(init.body)
   })
-  const body = decoded(response, init.signal)
+  const body = decoded(init.signal, response)
   const text = (): Promise<string> => builtin('stream/consumers').text(body)
   return {
-    status: response.statusCode as number,
     text,
-    headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
-    body,
     json: () => text().then(JSON.parse),
+    headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
+    status: response.statusCode as number,
+    body,
   }
 }
 
 /** As `fetch` does, takes off the content-encoding with which an S3 object may be stored. */
 async function* decoded(
-  response: IncomingMessage,
   signal: AbortSignal,
+  response: IncomingMessage,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const pieces = response[Symbol.asyncIterator]() as AsyncGenerator<Uint8Array, void, undefined>
   const { value: first = new Uint8Array() } = await pieces.next()
@@ -1674,18 +1686,18 @@ async function* decoded(
     .reverse()
     .map((name, index) => {
       // Some leave out the header of zlib's format, whose first byte ends in 8.
-      const deflate = !index && ((first[0] as number) & 15) !== 8 ? 'InflateRaw' : 'Inflate'
-      const known: Record<string, string> = {
-        zstd: 'ZstdDecompress',
-        br: 'BrotliDecompress',
-        'x-gzip': 'Gunzip',
-        gzip: 'Gunzip',
-        deflate,
-      }
-      // To flush at the end, and not to finish, takes what ends too early as far as it goes.
+      const deflate = ((first[0] as number) & 15) !== 8 && !index ? 'InflateRaw' : 'Inflate'
       const zlib = builtin('zlib') as unknown as Readonly<
         Record<string, ((options: { finishFlush: number }) => Transform) | undefined>
       >
+      const known: Record<string, string> = {
+        br: 'BrotliDecompress',
+        'x-gzip': 'Gunzip',
+        gzip: 'Gunzip',
+        zstd: 'ZstdDecompress',
+        deflate,
+      }
+      // To flush at the end, and not to finish, takes what ends too early as far as it goes.
       return zlib[`create${known[name]}`]?.({ finishFlush: 1 })
     })
   yield* !decoders || decoders.includes(undefined)
@@ -1741,14 +1753,15 @@ export function sign({
   headers,
   method,
   url,
+  body = '',
   region,
   date,
-  body = '',
   service,
 }: SignRequest): Record<string, string> {
-  if (!(Number(date) >= 0)) throw refusal('date', 'a Date', date)
+  if (!(Number(date) >= 0)) throw refusal('a Date', date, 'date')
   const { pathname, host, searchParams } = new URL(url)
-  const timestamp = date.toISOString().replace(/-|:|\.\d+/g, '')
+  const timestamp = date.toISOString().replace(/:|-|\.\d+/g, '')
+  const signed: Record<string, string> & { authorization?: string; host?: string } = {}
   const given = {
     ...headers,
     host,
@@ -1757,16 +1770,14 @@ export function sign({
     // S3 wants it even if the body is empty.
     ...(service === 's3' && { 'x-amz-content-sha256': sha256(body) }),
   }
-  const signed: Record<string, string> & { authorization?: string; host?: string } = {}
   for (const [name, value] of Object.entries(given)) {
     signed[name.toLowerCase()] = value.trim().replace(/\s+/g, ' ')
   }
   // An earlier signature is replaced.
   delete signed.authorization
-  // S3 takes the path as it is sent; the other services normalise and encode it a second time.
-  const path = service !== 's3' ? encodePath(pathname).replace(/\/+/g, '/') : pathname
-
   const scope = [timestamp.slice(0, 8), region, service, 'aws4_request']
+  // S3 takes the path as it is sent; the other services normalise and encode it a second time.
+  const path = service === 's3' ? pathname : encodePath(pathname).replace(/\/+/g, '/')
   const names = Object.keys(signed).sort()
   // Sorted by name, then by value: a space comes before every character of an encoded name.
   const query = [...searchParams]
@@ -1813,12 +1824,12 @@ function encode(text: string): string {
   )
 }
 
-function sha256(data: string | Uint8Array): string {
-  return builtin('crypto').createHash('sha256').update(data).digest('hex')
-}
-
 function hmac(key: Buffer | string, text: string): Buffer {
   return builtin('crypto').createHmac('sha256', key).update(text).digest()
+}
+
+function sha256(data: string | Uint8Array): string {
+  return builtin('crypto').createHash('sha256').update(data).digest('hex')
 }
 
 // ---- Credentials ----
@@ -1827,17 +1838,17 @@ function hmac(key: Buffer | string, text: string): Buffer {
 /** From the option, else from the environment, else from the container's endpoint. */
 async function getCredentials(call: Call, attempt: number): Promise<Credentials> {
   const {
-    AWS_ACCESS_KEY_ID: accessKeyId,
     AWS_SESSION_TOKEN: sessionToken,
+    AWS_ACCESS_KEY_ID: accessKeyId,
     AWS_SECRET_ACCESS_KEY: secretAccessKey,
   } = process.env
   const { credentials: provider } = call
-  if (!provider && accessKeyId && secretAccessKey)
+  if (accessKeyId && !provider && secretAccessKey)
     return { sessionToken, accessKeyId, secretAccessKey }
-  const { AWS_CONTAINER_CREDENTIALS_FULL_URI: full, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path } =
+  const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } =
     process.env
   const url = (path ? `http://169.254.170.2${path}` : full) as string
-  const load: Cell['load'] = (refresh) => loadCredentials({ ...call, ...refresh }, url, attempt)
+  const load: Cell['load'] = (refresh) => loadCredentials({ ...call, ...refresh }, attempt, url)
   const cell = cellOf({ load, key: providerIds.get(provider as never) ?? url }, !provider)
   const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
   if (expires - Date.now() > 300_000) return value as Credentials
@@ -1850,24 +1861,24 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   }
 }
 
-async function loadCredentials(call: Call, url: string, attempt: number): Promise<Loaded> {
+async function loadCredentials(call: Call, attempt: number, url: string): Promise<Loaded> {
   // What a provider throws may quote a secret.
   const value = await (call.credentials
     ? Promise.resolve()
         .then(call.credentials)
         .catch((): undefined => undefined)
-    : fromContainer(call, url, attempt))
+    : fromContainer(call, attempt, url))
   if (!value?.secretAccessKey || !value.accessKeyId) throw failure('NoCredentials', 'none')
   return { value, expires: Number(new Date(value.expiration as Date)) }
 }
 
-async function fromContainer(call: Call, url: string, attempt: number): Promise<Credentials> {
+async function fromContainer(call: Call, attempt: number, url: string): Promise<Credentials> {
   // Plain http only to AWS's own addresses: anyone else could read the token.
   if (
-    !/^(https:|http:\/\/(localhost|127(\.\d+){3}|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\])(:\d+)?(\/|$))/.test(
+    !URL.canParse(url) ||
+    !/^(https:|http:\/\/(localhost|\[::1\]|169\.254\.170\.23?|\[fd00:ec2::23\]|127(\.\d+){3})(:\d+)?($|\/))/.test(
       url,
-    ) ||
-    !URL.canParse(url)
+    )
   ) {
     throw failure(
       'NoCredentials',
@@ -1885,19 +1896,19 @@ async function fromContainer(call: Call, url: string, attempt: number): Promise<
       ).trim()
     : token
   const { origin, status, content } = await exchange(
-    { method: 'GET', headers: authorization ? { authorization } : {} },
+    { headers: authorization ? { authorization } : {}, method: 'GET' },
     call,
     attempt,
     url,
   )
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${origin}`, { status })
-  const {
-    SecretAccessKey: secretAccessKey,
-    Token: sessionToken,
-    AccessKeyId: accessKeyId,
-    Expiration: expiration,
-  } = JSON.parse(content)
-  return { secretAccessKey, accessKeyId, sessionToken, expiration }
+  const answer = JSON.parse(content)
+  return {
+    secretAccessKey: answer.SecretAccessKey,
+    expiration: answer.Expiration,
+    accessKeyId: answer.AccessKeyId,
+    sessionToken: answer.Token,
+  }
 }
 
 // ---- Endpoints ----
@@ -1909,34 +1920,34 @@ const REGION = /^(?!fips)[a-z]+(-[a-z]+)+-\d+$/
 /** DNS suffixes of the partitions other than aws, by a part of their regions' names. */
 const DNS_SUFFIXES: Record<string, string> = {
   cn: 'amazonaws.com.cn',
-  eusc: 'amazonaws.eu',
+  isoe: 'cloud.adc-e.uk',
+  isof: 'csp.hci.ic.gov',
   iso: 'c2s.ic.gov',
   isob: 'sc2s.sgov.gov',
-  isof: 'csp.hci.ic.gov',
-  isoe: 'cloud.adc-e.uk',
+  eusc: 'amazonaws.eu',
 }
 
 /** Without a slash at its end. For S3, the bucket is part of it. */
 function endpointOf(service: string, region: string, bucket = ''): string {
-  const fips = isOn('AWS_USE_FIPS_ENDPOINT')
-  const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
   const custom =
     !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') &&
     (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] ||
       (process.env as Environment).AWS_ENDPOINT_URL)
-  const suffix = DNS_SUFFIXES[/^(cn|eusc)|iso\w?/.exec(region)?.[0] as string]
+  const fips = isOn('AWS_USE_FIPS_ENDPOINT')
+  const suffix = DNS_SUFFIXES[/iso\w?|^(cn|eusc)/.exec(region)?.[0] as string]
+  const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
   if (!region) throw failure('NoRegion', 'set AWS_REGION')
-  if (!custom && !REGION.test(region)) throw refusal('region', 'one like eu-west-1', region)
+  if (!custom && !REGION.test(region)) throw refusal('one like eu-west-1', region, 'region')
   if (
-    (fips && (custom || suffix)) ||
-    (dualStack && (custom || /iso|eusc/.test(region))) ||
-    (custom && !(/^https?:\/\/[^\s@?#]+$/.test(custom) && URL.canParse(custom)))
+    (custom && !(URL.canParse(custom) && /^https?:\/\/[^\s@?#]+$/.test(custom))) ||
+    ((/iso|eusc/.test(region) || custom) && dualStack) ||
+    ((suffix || custom) && fips)
   ) {
     throw failure('InvalidEndpoint', `no URL in AWS_ENDPOINT_URL, FIPS or dual-stack: ${region}`)
   }
   // In GovCloud, the plain name of SSM is the FIPS one; that of Secrets Manager has IPv6.
   const name =
-    fips && (dualStack || service !== 'ssm' || !/-gov-/.test(region)) ? `${service}-fips` : service
+    (service !== 'ssm' || !/-gov-/.test(region) || dualStack) && fips ? `${service}-fips` : service
   const stack = service === 's3' && dualStack ? '.dualstack' : ''
   const api = suffix ? 'api.amazonwebservices.com.cn' : 'api.aws'
   const domain = service === 'ssm' && dualStack ? api : (suffix ?? 'amazonaws.com')
@@ -1946,6 +1957,18 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   return new URL(custom || `https://${host}`).href.replace(/\/*$/, bucket && `/${bucket}`)
 }
 
+/** One of Node's own modules. An import would load more, and keep what a test has replaced. */
+function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
+  return process.getBuiltinModule(name) as never
+}
+
+/** `Object.fromEntries` defines properties, so that one named __proto__ is like any other. */
+function frozen<T>(
+  entries: readonly (readonly [name: string, value: T])[],
+): Readonly<Record<string, T>> {
+  return Object.freeze(Object.fromEntries(entries))
+}
+
 function isOn(variable: string): boolean {
   return /^true$/i.test(process.env[variable] as string)
 }
@@ -1953,7 +1976,7 @@ function isOn(variable: string): boolean {
 // ---- Helpers ----
 
 /** Rejects, with nothing, after so many milliseconds without an outcome, or with the abort. */
-function within<T>(remaining: number, promise: T | Promise<T>, signal?: AbortSignal): Promise<T> {
+function within<T>(promise: T | Promise<T>, remaining: number, signal?: AbortSignal): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   let end!: () => void
   const over = new Promise<never>((_, reject) => {
@@ -1967,6 +1990,14 @@ function within<T>(remaining: number, promise: T | Promise<T>, signal?: AbortSig
     clearTimeout(timer)
     signal?.removeEventListener('abort', end)
   })
+}
+
+/**
+ * Lets the event loop take in what has arrived: after a handler has blocked it, timers run before
+ * the sockets are read. One turn reads what a socket has, the others deal with it.
+ */
+async function inputTaken(): Promise<void> {
+  for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate)
 }
 
 /** Waits for all. If several fail, the error names every one of them, and each hint once. */
@@ -1983,26 +2014,6 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
       { ...errors[0], cause: errors },
     )
   return Promise.all(promises)
-}
-
-/**
- * Lets the event loop take in what has arrived: after a handler has blocked it, timers run before
- * the sockets are read. One turn reads what a socket has, the others deal with it.
- */
-async function inputTaken(): Promise<void> {
-  for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate)
-}
-
-/** `Object.fromEntries` defines properties, so that one named __proto__ is like any other. */
-function frozen<T>(
-  entries: readonly (readonly [name: string, value: T])[],
-): Readonly<Record<string, T>> {
-  return Object.freeze(Object.fromEntries(entries))
-}
-
-/** One of Node's own modules. An import would load more, and keep what a test has replaced. */
-function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
-  return process.getBuiltinModule(name) as never
 }
 
 interface Builtins {

@@ -79,6 +79,8 @@ describeOverBoth('faults', () => {
     /** What makes the call meanwhile, in the place of the transport itself. */
     readonly fetch?: Fetch
     readonly attempts: number
+    /** Whether more of them are made while there is nothing to serve. */
+    readonly isThrottling?: boolean
     /** Of the error; without it, all goes well in the end. */
     readonly code?: string | Readonly<Record<Source, string>>
     /** That pass meanwhile, pauses left out. */
@@ -302,18 +304,21 @@ describeOverBoth('faults', () => {
       what: 'HTTP 503 SlowDown',
       inject: (victim) => refuse(victim, 503, 'SlowDown'),
       attempts: 3,
+      isThrottling: true,
       code: 'SlowDown',
     },
     {
       what: 'HTTP 429',
       inject: ({ response }) => response.writeHead(429).end(),
       attempts: 3,
+      isThrottling: true,
       code: 'Http429',
     },
     {
       what: 'throttling as HTTP 400',
       inject: (victim) => refuse(victim, 400, 'ThrottlingException'),
       attempts: 3,
+      isThrottling: true,
       code: 'ThrottlingException',
     },
     {
@@ -422,6 +427,7 @@ describeOverBoth('faults', () => {
     inject,
     fetch: own,
     attempts,
+    isThrottling = false,
     code,
     milliseconds = 0,
     sources = SOURCES,
@@ -456,8 +462,11 @@ describeOverBoth('faults', () => {
           const make = (faulty && own) || (globalThis.fetch as Fetch)
           const response = await make(faulty && !inject ? url.replace(aws.url, closed) : url, init)
           const { status, headers, body } = response
+          // Throttled with nothing to serve, attempts go on for 10 s.
+          if (isThrottling && faulty && !hasValue) pass(1900)
           return { status, headers, body: body && counted(body), text: () => response.text() }
         }
+        let hasValue = false
         const file = join(folder, 'value')
         const read = async () =>
           source === S3
@@ -495,10 +504,11 @@ describeOverBoth('faults', () => {
               ? one
               : given
             : undefined,
-          attempts,
-          milliseconds,
+          isThrottling ? 6 : attempts,
+          isThrottling ? 6 * 1900 : milliseconds,
           0,
         )
+        hasValue = true
         if (code) assert.deepEqual(await readdir(folder), [])
         else clearCache()
         faulty = false

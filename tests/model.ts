@@ -265,7 +265,8 @@ export async function findFault(
   Error.stackTraceLimit = 0
   const property = fc.asyncProperty(
     fc.array(wrapperPlans, { minLength: 1, maxLength: 3 }),
-    fc.constantFrom(0, 0.5, 0.99),
+    // With no pause at all, whoever is throttled would ask again and again in no time.
+    fc.constantFrom(0.01, 0.5, 0.99),
     fc.commands(commandsOfPrograms, { maxCommands: 30, size: 'max' }),
     async (plans, luck, commands) => {
       const run = new Run(instantiate, plans, luck, ignored)

@@ -6,7 +6,7 @@ import { describe, mock, test } from 'node:test'
 import { GetObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { GetSecretValueCommand, SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { GetParametersCommand, SSMClient } from '@aws-sdk/client-ssm'
-import { type Fetch, getObject, getParameter, getSecret } from '../../lambda-cache.js'
+import { clearCache, type Fetch, getObject, getParameter, getSecret } from '../../lambda-cache.js'
 import { present } from '../present.js'
 import { innerModule, SDK_OPTIONS, useEnvironment } from './kit.js'
 
@@ -98,6 +98,9 @@ const CLOCK_SKEW_CODES: Readonly<Record<string, string>> = {
   RequestInTheFuture: 'of no service that is called here',
 }
 
+/** What each of the services takes for an answer. */
+const RESULT = { Parameters: [], InvalidParameters: ['name'], SecretString: 'text' }
+
 const HOUR = 3_600_000
 const MINUTE = 60_000
 
@@ -118,16 +121,24 @@ test("knows the SDK's lists", () => {
 
 for (const service of SERVICES) {
   describe(service, () => {
-    for (const code of [...lists.THROTTLING_ERROR_CODES, ...lists.TRANSIENT_ERROR_CODES]) {
+    for (const code of lists.THROTTLING_ERROR_CODES) {
+      test(`goes on, where the SDK tries three times: ${code}`, () =>
+        goesOn(service, coded(service, 400, code)))
+    }
+    for (const code of lists.TRANSIENT_ERROR_CODES) {
       test(`tries three times, as the SDK does: ${code}`, () =>
         compareAttempts(service, () => coded(service, 400, code), 3))
     }
+    test('goes on, where the SDK tries three times: 429', async () => {
+      await goesOn(service, coded(service, 429, 'SomeError'))
+      await goesOn(service, { status: 429 })
+    })
     for (const code of [...DEFINITE_CODES, ...lists.CLOCK_SKEW_ERROR_CODES]) {
       test(`tries once, as the SDK does: ${code}`, () =>
         compareAttempts(service, () => coded(service, 400, code), 1))
     }
-    for (const status of STATUSES) {
-      const sdk = status === 429 || lists.TRANSIENT_ERROR_STATUS_CODES.includes(status) ? 3 : 1
+    for (const status of STATUSES.filter((status) => status !== 429)) {
+      const sdk = lists.TRANSIENT_ERROR_STATUS_CODES.includes(status) ? 3 : 1
       // 408 and the whole of 5xx: whatever stands before AWS gives those, and all calls are reads.
       const library = status === 408 || status >= 500 ? 3 : sdk
       test(`tries ${library === sdk ? 'as often as the SDK' : 'three times, unlike the SDK'}: ${status}`, async () => {
@@ -193,6 +204,21 @@ async function compareAttempts(
   assert.deepEqual(counts, { library, sdk })
 }
 
+/** Throttled four times, and then not: with nothing to serve, the library is more patient than the SDK. */
+async function goesOn(service: Service, throttled: Answer): Promise<void> {
+  clearCache()
+  const counts = { library: 0, sdk: 0 }
+  const attempt = (side: keyof typeof counts): Attempt => {
+    return () => {
+      counts[side] += 1
+      return counts[side] < 5 ? throttled : { status: 200, body: JSON.stringify(RESULT) }
+    }
+  }
+  await attemptsOfLibrary(service, attempt('library'))
+  await attemptsOfSdk(service, attempt('sdk'))
+  assert.deepEqual(counts, { library: 5, sdk: 3 })
+}
+
 /** By how many milliseconds the time of each attempt's signature was ahead. */
 async function attemptsOfLibrary(service: Service, attempt: Attempt): Promise<number[]> {
   const attempts: number[] = []
@@ -253,8 +279,7 @@ function coded(service: Service, status: number, code: string, text = 'text'): A
 function answerByClock(service: Service, signedAt: Date, serverTime: Date): Answer {
   const ahead = signedAt.getTime() - serverTime.getTime()
   const headers = dateHeader(serverTime)
-  const result = { Parameters: [], InvalidParameters: ['name'], SecretString: 'text' }
-  if (Math.abs(ahead) < 5 * MINUTE) return { status: 200, headers, body: JSON.stringify(result) }
+  if (Math.abs(ahead) < 5 * MINUTE) return { status: 200, headers, body: JSON.stringify(RESULT) }
   if (service === 's3')
     return {
       ...coded(service, 403, 'RequestTimeTooSkewed', 'The difference is too large.'),
