@@ -161,13 +161,16 @@ const ERRORS_WITHOUT_CODE: readonly ErrorCase[] = [400, 403, 404, 500, 502, 503,
 let reply: Reply = { status: 200 }
 const aws = await startLocalAws()
 aws.intercept = (_, response) => {
+  // Throttled, attempts go on for 10 s.
+  if (reply.status !== 200) mock.timers.tick(4000)
   response.writeHead(reply.status, reply.headers).end(reply.body)
   return true
 }
 after(() => aws.close())
 useEnvironment(() => ({ AWS_ENDPOINT_URL: aws.url }))
-// No pauses between attempts.
+// No pauses between attempts, and a clock that this file turns.
 mock.method(Math, 'random', () => 0)
+mock.timers.enable({ apis: ['Date'], now: Date.now() })
 
 const options = { ...SDK_OPTIONS, endpoint: aws.url }
 const ssm = new SSMClient(options)

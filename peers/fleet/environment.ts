@@ -7,7 +7,7 @@ export type Load = (
   clock: Clock,
   random: () => number,
   warn: (line: string) => void,
-) => Pick<typeof Library, 'withCache' | 'LambdaCacheError'>
+) => Pick<typeof Library, 'getParameter' | 'withCache' | 'LambdaCacheError'>
 
 export async function bundle(): Promise<Load> {
   const instantiate = await instancesOf()

@@ -21,10 +21,10 @@ export interface Settings extends SsmSettings {
   readonly staleIfError: number
   /** How many parameters each environment reads. */
   readonly parameters: number
+  /** Where it reads them: as parameters, as secrets, or as parameters in the load of a custom entry. */
+  readonly source: 'ssm' | 'secrets' | 'custom'
   /** Milliseconds that an invocation may take: the function's timeout. */
   readonly timeout: number
-  /** What the function itself does when the cache throws since SSM throttles. */
-  readonly whenThrottled: WhenThrottled
   /** Seconds after which the figures no longer count the start. */
   readonly steadyFrom: number
   readonly seed: number
@@ -35,17 +35,11 @@ export type Mode = 'ahead' | 'fixed'
 
 /** One simulation. */
 export interface Run {
-  readonly group: 'hour' | 'plenty' | 'parameters' | 'start' | 'spread' | 'repeated'
+  readonly group: 'hour' | 'plenty' | 'parameters' | 'start' | 'spread' | 'patient'
   readonly settings: Settings
   readonly figures: Figures
   readonly series?: Series
 }
-
-/**
- * `throw`: nothing. `repeat`: it calls the cache again, until its timeout is near. `back off`: the same after a pause, a random time
- * up to 1 s, then 2, 4, 8 and 16 s.
- */
-export type WhenThrottled = 'throw' | 'repeat' | 'back off'
 
 export interface Figures {
   readonly invocations: number
@@ -206,17 +200,18 @@ function createEnvironment(fleet: Fleet, load: Load, random: () => number): Envi
   const warn = (): void => {
     fleet.warnings += 1
   }
-  const { withCache, LambdaCacheError: CacheError } = load(
-    clock,
-    () => drawFor(settings.mode, environment, random),
-    warn,
-  )
+  const {
+    getParameter,
+    withCache,
+    LambdaCacheError: CacheError,
+  } = load(clock, () => drawFor(settings.mode, environment, random), warn)
   const onCall = (asked: readonly string[]): void => {
     environment.calls += 1
     if (asked.length < names.length) fleet.partialCalls += 1
     // Lambda freezes an environment between invocations: a call that is under way then is lost.
     if (environment.startedAt === undefined) note(fleet, 'a call outside of an invocation')
-    checkAges(fleet, environment, asked)
+    // An entry with a load counts its age from the beginning of that.
+    if (settings.source !== 'custom') checkAges(fleet, environment, asked)
   }
   const onAnswer = ({ status, names: asked, askedAt, answeredAt }: Answered): void => {
     environment.lastStatus = status
@@ -233,37 +228,40 @@ function createEnvironment(fleet: Fleet, load: Load, random: () => number): Envi
       })
     }
   }
+  const fetch = ssm.connect(onCall, onAnswer)
+  const entries = {
+    ssm: { ssm: names },
+    secrets: { secrets: names },
+    custom: {
+      custom: names.map((name) => ({
+        as: name.slice(1),
+        load: () => getParameter(name, { fetch, maxAge: 0 }),
+      })),
+    },
+  }[settings.source]
   const cached = withCache(
     async (_event: object, context: Context) => {
       environment.handlerAt = clock.now
       checkValues(fleet, environment, names, context)
     },
     {
-      ssm: names,
+      ...entries,
       maxAge: settings.maxAge,
       staleIfError: settings.staleIfError,
-      fetch: ssm.connect(onCall, onAnswer),
+      fetch,
     },
   ) as Environment['handler']
+  // A load that AWS throttles may take longer than its invocation.
+  const expected = settings.source === 'custom' ? /Throttling|Timeout/ : /Throttling/
   const isThrottling = (error: unknown): boolean =>
-    error instanceof CacheError && (error as LambdaCacheError).code === 'ThrottlingException'
+    error instanceof CacheError && expected.test((error as LambdaCacheError).code)
   const environment: Environment = {
     handler: async (event, context) => {
-      for (let round = 0; ; round += 1) {
-        try {
-          return await cached(event, context)
-        } catch (error) {
-          if (!isThrottling(error)) note(fleet, String(error))
-          const pause =
-            settings.whenThrottled === 'back off' ? random() * 1000 * 2 ** Math.min(round, 4) : 0
-          // A round takes up to 3 s: three attempts, and two pauses of up to 1 and 2 s.
-          if (
-            settings.whenThrottled === 'throw' ||
-            context.getRemainingTimeInMillis() < pause + 4000
-          )
-            throw error
-          if (pause > 0) await new Promise<void>((resolve) => void clock.setTimeout(resolve, pause))
-        }
+      try {
+        return await cached(event, context)
+      } catch (error) {
+        if (!isThrottling(error)) note(fleet, String(error))
+        throw error
       }
     },
     known: new Map(),

@@ -11,6 +11,7 @@ export interface Waits {
   readonly count: number
   /** How many were not 0. */
   readonly waited: number
+  readonly mean: number
   readonly median: number
   readonly p99: number
   readonly p999: number
@@ -28,6 +29,7 @@ export function createHistogram(): Histogram {
       const count = counts.reduce((sum, one) => sum + one, 0)
       return {
         count,
+        mean: counts.reduce((sum, one, milliseconds) => sum + one * milliseconds, 0) / count,
         waited: count - (counts[0] ?? 0),
         median: quantile(counts, count / 2),
         p99: quantile(counts, count * 0.99),

@@ -17,7 +17,7 @@ export function report(all: readonly Run[]): string {
     parameters: of('parameters'),
     start: of('start'),
     spread: of('spread'),
-    repeated: of('repeated'),
+    patient: of('patient'),
   }
   const sections = [
     introduction(runs),
@@ -115,7 +115,7 @@ ${failsLater ? 'Invocations fail after the start too.' : 'No invocation fails on
 ${percent(ahead.mean / fixed.mean, 0)} of the calls of "${MODE_NAMES.fixed}", with a standard deviation of ${ahead.standardDeviation.toFixed(1)} instead of ${fixed.standardDeviation.toFixed(1)}.`
 }
 
-function theStarts({ start, spread, repeated }: Runs): string {
+function theStarts({ start, spread, patient }: Runs): string {
   const sizes = [...new Set(start.map(({ settings }) => settings.environments))]
   const rates = [...new Set(start.map(({ settings }) => settings.quota.rate))]
   const of = (size: number, callsPerSecond: number): Figures =>
@@ -130,33 +130,56 @@ function theStarts({ start, spread, repeated }: Runs): string {
     whole(size),
     ...rates.map((callsPerSecond) => show(of(size, callsPerSecond))),
   ])
-  const [{ settings }] = repeated as [Run]
-  const { environments, startsWithin, interval, quota, timeout } = settings
-  const plain = of(environments, quota.rate)
+  const [{ settings }] = start as [Run]
+  const { startsWithin, interval, timeout } = settings
+  const [{ settings: own }] = patient as [Run]
+  const plain = of(own.environments, own.quota.rate)
   return `## Cold starts
 
 How many first invocations fail, and after how long all environments have their values, by size and calls a second allowed. All start within
-${startsWithin / 1000} s and are invoked every ${interval[0] / 1000} to ${interval[1] / 1000} s.
+${startsWithin / 1000} s and are invoked every ${interval[0] / 1000} to ${interval[1] / 1000} s, with a timeout of ${timeout / 1000} s.
 
 ${table(['environments', ...rates.map((callsPerSecond) => `${whole(callsPerSecond)}/s`)], rows)}
 
-Each environment makes one call at least, so N of them take N / quota seconds, whoever makes the calls. An invocation makes three attempts, with
-random pauses of up to 1 and 2 s, and then throws. For ${whole(environments)} environments at ${quota.rate} a second:
+Each environment makes one call at least, so N of them take N / quota seconds, whoever makes the calls. An invocation with nothing to serve goes on until its
+deadline, with random pauses of up to 1, 2, 4 and then 5 s. For ${whole(own.environments)} environments at ${own.quota.rate} a second:
 
-${[...spread.map((run) => spreading(run, plain)), ...repeated.map(repetition)].join('\n')}
+${spread.map((run) => spreading(run, plain)).join('\n')}
 
-"Calls again" stands for a function with a timeout of ${timeout / 1000} s that calls the cached handler until that is near: failures become waits, good behind a
-queue and not behind an API. Its pause is a random time up to 1 s, then 2, 4, 8, 16 s.`
+With one value each, by where it is read and by the function's timeout. "On paper" is how many can have no answer in that time, whoever asks. "Custom" is the \`load\` of an
+entry that calls \`getParameter\`, which goes on for 10 s, whatever the deadline.
+
+${table(
+  [
+    'read as',
+    'timeout',
+    'first invocations that failed',
+    'on paper',
+    'they took: median, longest',
+    'calls throttled, in each second that an environment waits',
+  ],
+  patient.map(waiting),
+)}`
+}
+
+function waiting({
+  settings,
+  figures: { failedColdStarts, coldStarts, whole: all, calls },
+}: Run): string[] {
+  const { environments, quota, timeout, source } = settings
+  const answered = quota.burst + (quota.rate * timeout) / 1000
+  return [
+    source,
+    seconds(timeout),
+    whole(failedColdStarts),
+    whole(Math.max(0, environments - answered)),
+    `${seconds(coldStarts.median)}, ${seconds(coldStarts.longest)}`,
+    (calls.throttled / ((all.count * all.mean) / 1000)).toFixed(2),
+  ]
 }
 
 function spreading({ settings, figures }: Run, plain: Figures): string {
   return `- started within ${settings.startsWithin / 1000} s instead: ${whole(figures.failedColdStarts)} fail, not ${whole(plain.failedColdStarts)}.`
-}
-
-function repetition({ settings, figures: { failedColdStarts, coldStarts, calls } }: Run): string {
-  const pause = settings.whenThrottled === 'back off' ? ' after a pause' : ' at once'
-  const waits = `it waits ${seconds(coldStarts.median)} (median), ${seconds(coldStarts.longest)} at most`
-  return `- a function that calls again${pause}: ${whole(failedColdStarts)} fail; ${waits}; ${whole(calls.throttled)} calls are throttled.`
 }
 
 function theParameters({ parameters: runs }: Runs): string {
@@ -227,16 +250,16 @@ AWS's figures, to be looked up for your account:
 }
 
 function advice({ hour }: Runs): string {
-  const { maxAge, quota } = present(hour[0]).settings
+  const { maxAge, quota, timeout } = present(hour[0]).settings
   const most = (quota.rate * 0.8 * maxAge) / steadyOf(hour, 'ahead').perEnvironmentAndMaxAge
   return `## What to do
 
 1. Turn on higher throughput where more than about ${whole(roundedDown(most))} environments read parameters (\`maxAge\` ${maxAge}, 80 % of ${quota.rate} a second),
-   or more than about ${whole(quota.burst + 3 * quota.rate)} can start at once: what ${quota.rate} a second allow in the 3 s that three attempts last at most.
+   or more than about ${whole(quota.burst + (quota.rate * timeout) / 1000)} can start at once: what ${quota.rate} a second allow in a timeout of ${timeout / 1000} s.
 2. Set \`maxAge\` to what the values need: 600 instead of 60 makes a tenth of the calls. \`refreshOn\` reads again when a password has been rotated.
    The start stays as it is.
 3. Keep to ten parameters in a function: they are one call. More that belong together fit into one parameter, as JSON with \`parse\`.
-4. Behind a queue, call again on ThrottlingException, with a pause and a timeout that is long enough.
+4. Give the function a timeout that is long enough: it waits for its first values until then.
 5. Do not count on \`prefetch()\` here: it moves the wait into the init phase and makes no fewer calls.`
 }
 

@@ -42,6 +42,13 @@ export interface SsmSettings {
   readonly changesEvery: number
 }
 
+/** Of GetParameters, and of GetSecretValue. */
+interface Input {
+  readonly Names?: readonly string[]
+  readonly SecretId?: string
+}
+
+/** SSM, and Secrets Manager under the same quota. */
 export function createSsm(
   clock: Clock,
   random: () => number,
@@ -52,13 +59,14 @@ export function createSsm(
   const valueAt = (name: string, time: number): string =>
     `${name} ${Math.floor(time / changesEvery)}`
 
-  const answer = (names: readonly string[]): FetchResponse => {
+  const answer = (names: readonly string[], isSecret: boolean): FetchResponse => {
     const second = Math.floor(clock.now / 1000)
     const allowed = take()
     const counts = allowed ? series.allowed : series.throttled
     while (counts.length <= second) counts.push(0)
     counts[second] = present(counts[second]) + 1
     if (!allowed) return response(400, { __type: 'ThrottlingException', message: 'Rate exceeded' })
+    if (isSecret) return response(200, { SecretString: valueAt(present(names[0]), clock.now) })
     return response(200, {
       Parameters: names.map((Name) => ({ Name, Value: valueAt(Name, clock.now) })),
       InvalidParameters: [],
@@ -69,15 +77,18 @@ export function createSsm(
     (onCall: (names: readonly string[]) => void, onAnswer: (answer: Answered) => void): Fetch =>
     (url, { headers, body }) =>
       new Promise((resolve, reject) => {
-        if (headers['x-amz-target'] !== 'AmazonSSM.GetParameters' || !headers.authorization)
-          return reject(new Error(`not a signed GetParameters: ${url}`))
-        const names = (JSON.parse(present(body)) as { Names: string[] }).Names
+        const [, action = ''] =
+          /\.(GetParameters|GetSecretValue)$/.exec(present(headers['x-amz-target'])) ?? []
+        if (!action || !headers.authorization)
+          return reject(new Error(`not signed, or not known: ${url}`))
+        const { Names, SecretId } = JSON.parse(present(body)) as Input
+        const names = Names ?? [present(SecretId)]
         const askedAt = clock.now
         onCall(names)
         const way = latency[0] + Math.floor(random() * (latency[1] - latency[0] + 1))
         clock.at(clock.now + Math.ceil(way / 2), () => {
           const answeredAt = clock.now
-          const answered = answer(names)
+          const answered = answer(names, action === 'GetSecretValue')
           clock.at(answeredAt + Math.max(1, Math.floor(way / 2)), () => {
             onAnswer({ status: answered.status, names, askedAt, answeredAt })
             resolve(answered)
