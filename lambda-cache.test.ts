@@ -5487,6 +5487,40 @@ describe('throttled with nothing to serve', () => {
     assert.deepEqual(times(aws.sent.slice(1)), [0, 1, 3])
   })
 
+  test('they are made for a value at hand while, in the same tick, others go on without one', async () => {
+    patiently()
+    consoleLines()
+    const aws = scene(SSM.answer('value'))
+    const entry = { ...SSM.entry(), fetch: aws.fetch }
+    const stale = withCache((_: unknown, context) => Reflect.get(context, 'value'), entry)
+    await stale({}, contextWith(MINUTE))
+    await advance(MINUTE, MINUTE)
+    aws.say(throttled)
+    const served = stale({}, contextWith(MINUTE))
+    const { fetch } = aws
+    const missing = failure(getParameter('/app/other', { fetch }), { code: 'ThrottlingException' })
+    await advance(3100)
+    assert.equal(await isSettled(served), true)
+    assert.equal(await isSettled(missing), false)
+    await advance(7000)
+    await missing
+  })
+
+  test('the fourth attempt and later ones are given up after 8 s without progress, too', async () => {
+    patiently()
+    const { fetch } = script(throttled, throttled, throttled, throttled)
+    let calls = 0
+    const hanging: Fetch = (...args) => {
+      calls += 1
+      return calls < 4 ? fetch(...args) : new Promise(() => {})
+    }
+    const result = failure(getSecret('app/value', { fetch: hanging }), { code: 'Timeout' })
+    await advance(14_900)
+    assert.equal(await isSettled(result), false)
+    await advance(200)
+    await result
+  })
+
   test('one attempt is made ahead of time', async () => {
     patiently()
     mock.method(Math, 'random', () => 0)
