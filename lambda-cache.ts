@@ -298,9 +298,9 @@ export function withCache<
     const streams = (second as Partial<ResponseStream> | undefined)?.write
     const context = Object(streams ? rest.shift() : second)
 
-    function run({ properties }: Reading): unknown {
+    function run({ entries: properties }: Reading): unknown {
       // A name that is there already is somebody else's, unless this wrapper has defined it.
-      for (const { as } of entries) {
+      for (const [as, property] of properties) {
         if (
           as in context &&
           entries !==
@@ -308,12 +308,11 @@ export function withCache<
               ?.entries
         )
           throw refusal('a free name', as, 'as')
-      }
-      try {
-        // All at once would take longer.
-        for (const [as, property] of properties) Object.defineProperty(context, as, property)
-      } catch {
-        throw refusal('one not frozen', 'object', 'context')
+        try {
+          Object.defineProperty(context, as, property)
+        } catch {
+          throw refusal('one not frozen', 'object', 'context')
+        }
       }
       if (streams)
         return (handler as (...args: unknown[]) => unknown)(event, second, context, ...rest)
@@ -333,7 +332,7 @@ export function withCache<
     const ahead: Promise<unknown>[] = []
     // A durable function's context holds Lambda's own. A time that is not positive is not enforced.
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
-    const reader: Reader = { ahead, end: remaining > 0 ? Date.now() + remaining : Infinity }
+    const reader: Reader = { ahead, until: remaining > 0 ? Date.now() + remaining : undefined }
     try {
       const given = await read(entries, reader)
       latest = given
@@ -430,7 +429,8 @@ async function readAgain(
 interface Reading {
   /** In the order of the entries, and of the names of a group. */
   readonly answers: readonly Answer[]
-  readonly properties: readonly (readonly [name: string, property: PropertyDescriptor])[]
+  /** A property of the context for each entry. */
+  readonly entries: readonly (readonly [name: string, property: PropertyDescriptor])[]
   /** Whether nothing has come in since, and no value is due. */
   isFresh(): boolean
 }
@@ -441,7 +441,7 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
   // When the first of them expires or is to be refreshed ahead of time.
   const until = Math.min(
     ...outcomes.flatMap(({ answers }, index) =>
-      answers.map((answer) => dueAt((entries[index] as Entry).maxAge, answer)),
+      answers.map((answer) => answer.time + (entries[index] as Entry).maxAge * 1000 * answer.ahead),
     ),
   )
   const since = Date.now()
@@ -452,7 +452,7 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
       // A clock that was set back shows a time before the reading.
       return event === events && now >= since && now < until
     },
-    properties: outcomes.map(({ value }, index) => [
+    entries: outcomes.map(({ value }, index) => [
       (entries[index] as Entry).as,
       { configurable: true, get: Object.assign(() => value, { entries }) },
     ]),
@@ -533,7 +533,7 @@ export function clearCache(): void {
   events += 1
   cache.clear()
   bucketRegions.clear()
-  line = { places: 20, waiting: [] }
+  underWay.clear()
 }
 
 async function readOne(
@@ -710,7 +710,7 @@ function split(list: string): readonly string[] {
 /** How a reader waits. */
 interface Reader {
   /** The end of its invocation, by `Date.now()`. */
-  readonly end?: number
+  readonly until?: number | undefined
   /** Collects the refreshes ahead of time, for the invocation to wait for. */
   readonly ahead?: Promise<unknown>[]
   /** Whether this is direct access: what it reads may be evicted. */
@@ -721,10 +721,10 @@ interface Reader {
 
 /** The place of one thing in the cache. */
 interface Cell {
-  /** The file of a download, since no two things may share one, else the thing. */
+  /** The file of a download, since no two things may share one, else the `id`. */
   readonly key: unknown
-  /** Everything that the answer depends on. */
-  readonly thing?: unknown
+  /** What is asked for, with everything that the answer depends on. */
+  readonly id?: unknown
   /** Named in the error if no answer comes. */
   readonly endpoint?: string
   load: (refresh: Refresh, previous: Answer | undefined) => Promise<Loaded>
@@ -755,13 +755,11 @@ interface Answer {
   /** A text, bytes, a file's path, the texts of a tree by name; credentials. */
   readonly value?: unknown
   /** Why `default` is used: the error, without a value, or true for a tree with nothing in it. */
-  readonly missing?: unknown
+  readonly cause?: unknown
   /** S3's, for a conditional request. */
   readonly etag?: string | null
   /** Of a download: tells whether the file is still the one that was written. */
   readonly identity?: string | undefined
-  /** For credentials: when they expire, by `Date.now()`. */
-  readonly expires?: number
   /** What each `parse` has made of the value. */
   readonly parsed: WeakMap<object, unknown>
   /** The event at which its request went out: the clock may be set back, this is not. */
@@ -829,7 +827,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   const cell = cellOf(targetOf(entry, id), !reader.direct)
   // Seconds for which AWS is left alone after a refresh has failed.
   const RETRY_PAUSE = 5
-  const { end = Infinity, after = events } = reader
+  const { until: end = Infinity, after = events } = reader
   const isForced = reader.after || !entry.maxAge
   const answer = usable(entry, cell)
   const isWanted = ({ order, time }: Answer): boolean =>
@@ -839,7 +837,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
     if (
       !isForced &&
       Date.now() < limit &&
-      Date.now() >= dueAt(entry.maxAge, answer) &&
+      !isYoungerThan(entry.maxAge * answer.ahead, answer.time) &&
       reader.ahead
     ) {
       // One attempt, beside the handler. If it fails, nothing happens: the value is good.
@@ -858,7 +856,10 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   // is left to the handler.
   const limit = answer ? (Date.now() + end) / 2 : end - 200
   // Throttled with nothing to fall back on, attempts go on: 500 ms are left to the last of them.
-  const refresh = Date.now() < limit ? refreshOf(cell, answer ? 0 : end - 700) : cell.refresh
+  const refresh =
+    Date.now() < limit
+      ? refreshOf(cell, answer ? 0 : reader.until ? end - 700 : Date.now() + 10_000)
+      : cell.refresh
   try {
     const loaded = await (refresh?.wait(limit) ?? Promise.reject())
     if (isWanted(loaded)) return loaded
@@ -898,9 +899,7 @@ function fallBack(
   if (isAsked) answer.failed = Date.now()
   // Things that were requested together fail with one error, and have one line in the log.
   if (!warned.has(error)) {
-    console.warn(
-      `lambda-cache: ${entry.kind.source} ${id}: ${error.message}: serving the last value`,
-    )
+    console.warn(`lambda-cache: ${entry.kind.source} ${id}: ${error.message}: serving stale`)
     warned.add(error)
   }
   return answer
@@ -914,7 +913,7 @@ function targetOf(entry: Entry, id: string): Cell {
     versionStage,
     versionId,
     credentials,
-    fetch = globalThis.fetch as never,
+    fetch: transport = fetch as never,
     file,
   } = entry
   if (credentials && !providerIds.has(credentials)) {
@@ -949,9 +948,9 @@ function targetOf(entry: Entry, id: string): Cell {
     ])
   return {
     endpoint,
-    thing,
+    id: thing,
     load: (refresh, previous) =>
-      load({ ...entry, ...refresh, fetch, service, region }, id, previous),
+      load({ ...entry, ...refresh, fetch: transport, service, region }, id, previous),
     key: file ? builtin('path').resolve(file) : thing,
   }
 }
@@ -959,7 +958,7 @@ function targetOf(entry: Entry, id: string): Cell {
 /** The cell with that key, which loads as the new one does, else the new one. */
 function cellOf(target: Cell, stays: boolean): Cell {
   const cell = cache.get(target.key) ?? target
-  if (cell.thing !== target.thing) throw refusal('a free name', cell.key, 'file')
+  if (cell.id !== target.id) throw refusal('a free name', cell.key, 'file')
   cell.load = target.load
   cell.stays ||= stays
   cache.set(cell.key, cell)
@@ -1010,7 +1009,7 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
       thrown instanceof LambdaCacheError ? thrown : invalidAnswer('HTTP 200 without JSON')
     // That there is no such thing is an answer, too. Ahead of time it changes nothing.
     if (!MISSING.test(error.code)) throw error
-    return keep(cell, refresh, { missing: error })
+    return keep(cell, refresh, { cause: error })
   } finally {
     if (cell.refresh === refresh) cell.refresh = undefined
     // To the end of the map, or, after a failure, out of it.
@@ -1026,11 +1025,11 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
 
 /** Makes an answer of what was loaded, and keeps it unless there is a newer one. */
 function keep(cell: Cell, { until, sent }: Refresh, loaded: Loaded): Answer {
-  if (loaded.missing && until < 0) throw loaded.missing
+  if (loaded.cause && until < 0) throw loaded.cause
   const { ahead = 0.8 + Math.random() / 5 } = loaded
   const answer: Answer = { parsed: new WeakMap(), ...sent, ...(loaded as object), ahead }
   // What was abandoned and comes in late replaces nothing newer.
-  if (cell.answer && cell.answer.order > answer.order) return answer
+  if ((cell.answer?.order as number) > answer.order) return answer
   events += 1
   cell.answer = answer
   return answer
@@ -1052,14 +1051,9 @@ function isSameAnswer(one: Answer, other: Answer): boolean {
   }
 }
 
-/** By `Date.now()`: when to refresh an answer ahead of time. Once that has begun, it expires. */
-function dueAt(maxAge: number, { time, ahead }: Answer): number {
-  return time + maxAge * 1000 * ahead
-}
-
 /** What an entry makes of an answer. */
 function convert(entry: Entry, answer: Answer): unknown {
-  const { value, missing, parsed } = answer
+  const { value, cause: missing, parsed } = answer
   const { parse } = entry
   if (missing && 'default' in entry) return entry.default
   if (!('value' in answer)) throw missing
@@ -1161,7 +1155,7 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (names.size > 1 && !(answers.value as Map<string, Loaded> | undefined)?.get(bare(id)))
     answers = await getParameters(call, new Set([id]))
   // All of a batch are as old as its answer, and are refreshed ahead of time together.
-  const { missing, value, ...common } = answers
+  const { cause: missing, value, ...common } = answers
   const loaded = (value as Map<string, Loaded> | undefined)?.get(bare(id))
   if (!loaded) throw missing ?? invalidAnswer('HTTP 200 without it')
   return { ...common, ...loaded, parsed: new WeakMap() }
@@ -1184,7 +1178,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
     for (const name of [Name, ARN]) if (name) set(name, { value: Value.toString() }, Selector)
   }
   for (const name of InvalidParameters)
-    set(name, { missing: failure('ParameterNotFound', 'ParameterNotFound') })
+    set(name, { cause: failure('ParameterNotFound', 'ParameterNotFound') })
   return { value: found }
 }
 
@@ -1211,7 +1205,7 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
     // The end of the invocation may come between two pages.
     await inputTaken()
   } while (NextToken)
-  return { ...first, missing: !texts[0], value: frozen(texts) }
+  return { ...first, cause: !texts[0], value: frozen(texts) }
 }
 
 /** A parameter at the root is the same with and without its slash. */
@@ -1286,7 +1280,11 @@ async function loadObject(call: Call, id: string, previous?: Answer): Promise<Lo
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
   const { versionId, binary, file } = call
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
-  const { content, status, headers } = await send<Loaded>(
+  const {
+    value: content,
+    status,
+    headers,
+  } = await send<Loaded>(
     { ...call, bucket },
     versionId ? 'GetObjectVersion' : 'GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
@@ -1376,7 +1374,7 @@ async function loadCustom({ load }: Call): Promise<Loaded> {
 
 /** What was made of the body, if the status is 200, else its text. */
 interface Exchanged<T> extends Pick<FetchResponse, 'status' | 'headers'> {
-  readonly content: T
+  readonly value: T
   /** Who has answered. */
   readonly origin: string
 }
@@ -1389,18 +1387,18 @@ interface HttpRequest {
 
 type Body = AsyncIterable<Uint8Array> | Iterable<string>
 
-/** Those for which AWS wants fewer calls. */
-const THROTTLING = /Throttl|SlowDown|Exceeded|TooMany|InProgress| 429$|NotComplete/
+/** Failures that may pass by themselves, by error code and HTTP status: first, throttling. */
+const PASSING =
+  /(Throttl|SlowDown|Exceeded|TooMany|InProgress| 429$|NotComplete)|Timeout|EMFILE| 408$|Network|LoadFailed| 5..$/
 
-/** Failures that may pass by themselves, by error code and HTTP status. */
-const PASSING = /Timeout|EMFILE| 408$|Network|LoadFailed| 5..$/
-
-/** What goes out all at once is neither sent nor answered in time: first come, first served. */
-let line = { places: 20, waiting: [] as (() => void)[] }
+/** What goes out all at once is neither sent nor answered in time. */
+const underWay = new Set<unknown>()
+/** First come, first served. */
+const waiting: ((place: unknown) => void)[] = []
 
 /** The AWS JSON 1.1 protocol. */
 async function callJson(call: Call, action: string, input: object): Promise<JsonAnswer> {
-  const { content } = await send(call, action, '/', {
+  const { value: content } = await send(call, action, '/', {
     headers: {
       'content-type': 'application/x-amz-json-1.1',
       'x-amz-target': `${call.service.replace('ssm', 'AmazonSSM')}.${action}`,
@@ -1438,7 +1436,6 @@ async function send<T = string>(
 ): Promise<Exchanged<T>> {
   let clockOffset = 0
   const { signal, service, bucket = '' } = call
-  const began = Date.now()
 
   /** One attempt, signed anew. Following a region or a clock, each of them once, is part of it. */
   async function sendOnce(attempt: number): Promise<Exchanged<T>> {
@@ -1457,7 +1454,7 @@ async function send<T = string>(
       throw failure('RequestFailed', 'no header takes it')
     const answer = await exchange({ ...unsigned, headers }, call, attempt, url, read)
     if ((headers['if-none-match'] && answer.status === 304) || answer.status === 200) return answer
-    const content = answer.content as string
+    const content = answer.value as string
     const bucketRegion =
       answer.headers.get('x-amz-bucket-region') ??
       (/Malformed<.*<Region>(.*?)</s.exec(content)?.[1] as string)
@@ -1477,12 +1474,13 @@ async function send<T = string>(
       try {
         return await sendOnce(attempt)
       } catch (error) {
-        const isThrottled = isPassing(error, [THROTTLING])
+        const passing = isPassing(error)
+        const isThrottled = passing?.[1]
         // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
         const pause = Math.random() * Math.min((isThrottled ? 500 : 25) * 2 ** attempt, 5000)
-        const until = call.until < Infinity ? call.until : began + 10_000
+        const { until } = call
         const isLast = isThrottled && until ? Date.now() + pause >= until : attempt > 2
-        if (isLast || !isPassing(error) || until < 0) throw error
+        if (isLast || !passing || until < 0) throw error
         await within(new Promise(() => {}), pause, signal).catch(() => {})
       }
     }
@@ -1546,7 +1544,7 @@ async function exchange<T = string>(
     const content = await (isWanted
       ? read(whole)
       : builtin('stream/consumers').text(whole as never))
-    return { content: content as T, headers, status, origin }
+    return { value: content as T, headers, status, origin }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
@@ -1555,16 +1553,15 @@ async function exchange<T = string>(
 
 /** Does the work when it has a place, and gives that to whoever has waited longest. */
 async function inLine<T>(work: () => Promise<T>): Promise<T> {
-  const here = line
-  here.places -= 1
-  if (here.places < 0) await new Promise<void>((resolve) => here.waiting.push(resolve))
+  const place = underWay.size < 20 ? {} : await new Promise((resolve) => waiting.push(resolve))
+  underWay.add(place)
   try {
     return await work()
   } finally {
-    here.places += 1
-    const next = here.waiting.shift()
+    const next = waiting.shift()
     // Not in this turn of the event loop, in which those behind may run out of time, too.
-    if (next) setImmediate(next)
+    if (next) setImmediate(() => next(place))
+    else underWay.delete(place)
   }
 }
 
@@ -1605,15 +1602,15 @@ function unanswered(
   return failure(kind, `no answer from ${endpoint} (${code})${hint}`)
 }
 
-/** Whether a failure may pass by itself. */
-function isPassing(error: unknown, kinds = [THROTTLING, PASSING]): boolean {
+/** Whether a failure may pass by itself. A group in the match says that AWS throttles. */
+function isPassing(error: unknown): RegExpExecArray | null {
   const { code, status } = error as LambdaCacheError
-  return kinds.some((kind) => kind.test(`${code} ${status}`))
+  return PASSING.exec(`${code} ${status}`)
 }
 
 /** AWS's own text stays out of the error: it can quote the request, token and all. */
 function refused(
-  { origin, headers, content, status }: Exchanged<unknown>,
+  { origin, headers, value: content, status }: Exchanged<unknown>,
   action: string,
 ): LambdaCacheError {
   const [, code = `Http${status}`] =
@@ -1850,7 +1847,8 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   const url = (path ? `http://169.254.170.2${path}` : full) as string
   const load: Cell['load'] = (refresh) => loadCredentials({ ...call, ...refresh }, attempt, url)
   const cell = cellOf({ load, key: providerIds.get(provider as never) ?? url }, !provider)
-  const { value, expires = 0 }: Partial<Answer> = cell.answer ?? {}
+  const value = cell.answer?.value as Credentials | undefined
+  const expires = Number(new Date(value?.expiration ?? 0))
   if (expires - Date.now() > 300_000) return value as Credentials
   try {
     return (await refreshOf(cell).wait(Infinity, call.signal)).value as Credentials
@@ -1869,7 +1867,7 @@ async function loadCredentials(call: Call, attempt: number, url: string): Promis
         .catch((): undefined => undefined)
     : fromContainer(call, attempt, url))
   if (!value?.secretAccessKey || !value.accessKeyId) throw failure('NoCredentials', 'none')
-  return { value, expires: Number(new Date(value.expiration as Date)) }
+  return { value }
 }
 
 async function fromContainer(call: Call, attempt: number, url: string): Promise<Credentials> {
@@ -1895,7 +1893,11 @@ async function fromContainer(call: Call, attempt: number, url: string): Promise<
         })
       ).trim()
     : token
-  const { origin, status, content } = await exchange(
+  const {
+    origin,
+    status,
+    value: content,
+  } = await exchange(
     { headers: authorization ? { authorization } : {}, method: 'GET' },
     call,
     attempt,
@@ -1980,7 +1982,7 @@ function within<T>(promise: T | Promise<T>, remaining: number, signal?: AbortSig
   let timer: NodeJS.Timeout | undefined
   let end!: () => void
   const over = new Promise<never>((_, reject) => {
-    end = () => reject()
+    end = reject
     // Timers of more than 24 days would end at once.
     if (remaining < 2e9) timer = setTimeout(() => inputTaken().then(end), Math.max(remaining, 0))
     if (signal?.aborted) end()
