@@ -615,7 +615,7 @@ const ERRORS: readonly ErrorCase[] = [
   {
     code: 'ThrottlingException',
     message:
-      'ssm /app/value: ThrottlingException (HTTP 400) from https://ssm.us-east-1.amazonaws.com',
+      'ssm /app/value: ThrottlingException (HTTP 400) from https://ssm.us-east-1.amazonaws.com, 4 attempts in 10 s',
     answers: [
       () => {
         pass(2500)
@@ -5063,26 +5063,26 @@ describe('attempts', () => {
       { code: 'NetworkError' },
       [50, 100],
     ],
-    ['HTTP 429', reply(429), { code: 'Http429', status: 429 }, [1000, 2000, 4000]],
+    ['HTTP 429', reply(429), { code: 'Http429', status: 429 }, [1000, 2000, 4000, 3000]],
     [
       'throttling in a header',
       reply(400, '', { 'x-amzn-errortype': 'ns#ThrottlingException' }),
       { code: 'ThrottlingException', status: 400 },
-      [1000, 2000, 4000],
+      [1000, 2000, 4000, 3000],
       SECRETS,
     ],
     [
       'S3 SlowDown',
       xml(503, 'SlowDown'),
       { code: 'SlowDown', status: 503 },
-      [1000, 2000, 4000],
+      [1000, 2000, 4000, 3000],
       S3,
     ],
     ...THROTTLING.map((code): (typeof PASSING)[number] => [
       `${code} as HTTP 400`,
       refusal(code),
       { code, status: 400 },
-      [1000, 2000, 4000],
+      [1000, 2000, 4000, 3000],
       SECRETS,
     ]),
   ]
@@ -5403,7 +5403,7 @@ describe('throttled with nothing to serve', () => {
   const throttled = refusal('ThrottlingException')
   const times = (sent: readonly Sent[]): number[] =>
     sent.map(({ at }) => Math.round((at - present(sent[0]).at) / 100) / 10)
-  /** Chance is at its worst, and time passes step by step. */
+  /** Chance is at its worst, and time passes in steps of 0.1 s, one before the first request. */
   function patiently(): void {
     mock.method(Math, 'random', () => 1)
     mockTimeouts()
@@ -5421,7 +5421,19 @@ describe('throttled with nothing to serve', () => {
     })
     await advance(29_500)
     await result
-    assert.deepEqual(times(sent), [0, 1, 3, 7, 12, 17, 22, 27])
+    assert.deepEqual(times(sent), [0, 1, 3, 7, 12, 17, 22, 27, 29.2])
+  })
+
+  test('the error says how many attempts there were in how long', async () => {
+    patiently()
+    const { fetch } = script(throttled)
+    const result = assert.rejects(getSecret('app/value', { fetch }), {
+      message:
+        'secrets app/value: ThrottlingException (HTTP 400) from ' +
+        'https://secretsmanager.us-east-1.amazonaws.com, 5 attempts in 9.9 s',
+    })
+    await advance(10_100)
+    await result
   })
 
   test('they go on for 10 s where there is no deadline: prefetch, direct access, a time that is not enforced', async () => {
@@ -5438,7 +5450,7 @@ describe('throttled with nothing to serve', () => {
       const result = failure(read(), { code: 'ThrottlingException' })
       await advance(10_100)
       await result
-      assert.deepEqual(times(sent), [0, 1, 3, 7])
+      assert.deepEqual(times(sent), [0, 1, 3, 7, 9.9])
     }
   })
 
@@ -5502,7 +5514,7 @@ describe('throttled with nothing to serve', () => {
     await advance(3100)
     assert.equal(await isSettled(served), true)
     assert.equal(await isSettled(missing), false)
-    await advance(7000)
+    await advance(MINUTE, SECOND)
     await missing
   })
 
@@ -5548,7 +5560,7 @@ describe('throttled with nothing to serve', () => {
     )
     await advance(8000)
     await result
-    assert.deepEqual(times(sent), [0, 1, 3, 7])
+    assert.deepEqual(times(sent), [0, 1, 3, 7, 7.2])
   })
 
   test('attempts go on in a load, too', async () => {
@@ -5561,6 +5573,37 @@ describe('throttled with nothing to serve', () => {
     assert.deepEqual(await result, ['value'])
     assert.deepEqual(times(sent), [0, 1, 3, 7])
   })
+
+  for (const [seconds, expected] of [
+    [8, [0, 1, 3, 7, 7.2]],
+    [16, [0, 1, 3, 7, 12, 15.2]],
+  ] as const) {
+    test(`they go on until the deadline in ${seconds} s where a load reads by direct access`, async () => {
+      patiently()
+      const { fetch, sent } = script(throttled)
+      const load = () => getSecret('app/value', { fetch })
+      const handler = withCache(() => {}, { custom: [{ as: 'read', load }] })
+      const context = contextWith(seconds * SECOND)
+      const result = failure(handler({}, context), { code: 'ThrottlingException' })
+      await advance(seconds * SECOND)
+      await result
+      assert.deepEqual(times(sent), expected)
+    })
+
+    test(`they go on until the deadline in ${seconds} s where a handler reads by direct access`, async () => {
+      patiently()
+      const { fetch, sent } = script(throttled)
+      const handler = withCache(() => getSecret('app/value', { fetch }), {
+        ...SSM.entry(),
+        fetch: script(SSM.answer('value')).fetch,
+      })
+      const context = contextWith(seconds * SECOND)
+      const result = failure(handler({}, context), { code: 'ThrottlingException' })
+      await advance(seconds * SECOND)
+      await result
+      assert.deepEqual(times(sent), expected)
+    })
+  }
 
   test('nothing is asked when nobody waits any more', async () => {
     patiently()

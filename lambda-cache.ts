@@ -333,6 +333,7 @@ export function withCache<
     // A durable function's context holds Lambda's own. A time that is not positive is not enforced.
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
     const reader: Reader = { ahead, until: remaining > 0 ? Date.now() + remaining : undefined }
+    deadline = reader.until
     try {
       const given = await read(entries, reader)
       latest = given
@@ -348,6 +349,7 @@ export function withCache<
         return await run(newer)
       }
     } finally {
+      deadline = 0
       await Promise.all(ahead)
     }
   }
@@ -642,7 +644,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
   } as { -readonly [O in keyof Entry]: Entry[O] }
   check(options.maxAge, 'number >= 0', 'LAMBDA_CACHE_MAX_AGE')
   if (kind.source === 'custom') check(options.load, 'function', 'load')
-  const forms = [options.parse, options.binary, options.file].filter(Boolean)
+  const forms = [options.parse, options.binary, options.file].filter((form) => form)
   const { names } = options
   if (forms[1]) throw refusal('one', 'several', 'parse, binary, file')
   const ids = (names ?? [options.path ?? (options[kind.option] as string)]).map((id) =>
@@ -798,6 +800,9 @@ const MISSING = /^(Parameter(Version)?NotFound|NoSuch(Key|Version)|ResourceNotFo
 /** Counts requests and answers. */
 let events = 0
 
+/** When the invocation under way ends, by `Date.now()`: direct access is not told by its reader. */
+let deadline: number | undefined
+
 async function readEntry(entry: Entry, reader: Reader) {
   const values: [name: string, value: unknown][] = []
   const answers = await all(
@@ -858,7 +863,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   // Throttled with nothing to fall back on, attempts go on: 500 ms are left to the last of them.
   const refresh =
     Date.now() < limit
-      ? refreshOf(cell, answer ? 0 : reader.until ? end - 700 : Date.now() + 10_000)
+      ? refreshOf(cell, answer ? 0 : deadline ? deadline - 700 : Date.now() + 10_000)
       : cell.refresh
   try {
     const loaded = await (refresh?.wait(limit) ?? Promise.reject())
@@ -1018,7 +1023,7 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
       if (cell.answer ?? cell.refresh) cache.set(cell.key, cell)
     }
     // Of what direct access alone has read, 1,000 stay. The map begins with the oldest.
-    const free = [...cache.values()].filter(({ stays, refresh }) => !stays && !refresh)
+    const free = [...cache.values()].filter((one) => !one.stays && !one.refresh)
     for (const { key } of free.slice(0, -1000)) cache.delete(key)
   }
 }
@@ -1325,14 +1330,14 @@ async function download(file: string, body: Body): Promise<Loaded> {
   const prefix = `.lambda-cache-${sha256(resolve(file))}-`
   const folder = resolve(file, '..')
   const fs = builtin('fs').promises
-  const temporary = `${folder}/${prefix}${builtin('crypto').randomUUID()}`
+  const temporary = `${folder}/${prefix}${Math.random()}`
   try {
     // Removes what a killed process has left: Lambda keeps /tmp when it replaces one. What belongs
     // to this process, in any thread, is younger.
     for (const name of await fs.readdir(folder)) {
       const path = `${folder}/${name}`
       if (
-        name.startsWith(prefix) &&
+        name.includes(prefix) &&
         ((await fs.lstat(path).catch((): undefined => undefined))?.mtimeMs as number) <
           Date.now() - process.uptime() * 1000
       )
@@ -1435,6 +1440,7 @@ async function send<T = string>(
   read?: (body: Body) => Promise<T>,
 ): Promise<Exchanged<T>> {
   let clockOffset = 0
+  const began = Date.now()
   const { signal, service, bucket = '' } = call
 
   /** One attempt, signed anew. Following a region or a clock, each of them once, is part of it. */
@@ -1476,11 +1482,16 @@ async function send<T = string>(
       } catch (error) {
         const passing = isPassing(error)
         const isThrottled = passing?.[1]
-        // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
-        const pause = Math.random() * Math.min((isThrottled ? 500 : 25) * 2 ** attempt, 5000)
         const { until } = call
-        const isLast = isThrottled && until ? Date.now() + pause >= until : attempt > 2
-        if (isLast || !passing || until < 0) throw error
+        const left = isThrottled && until ? until - Date.now() : attempt > 2 ? 0 : Infinity
+        // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
+        const longest = Math.min((isThrottled ? 500 : 25) * 2 ** attempt, 5000)
+        const pause = Math.min(Math.random() * longest, left)
+        if (left <= 0 || !passing || until < 0) {
+          if (isThrottled && until > 0)
+            (error as Error).message += `, ${attempt} attempts in ${(Date.now() - began) / 1000} s`
+          throw error
+        }
         await within(new Promise(() => {}), pause, signal).catch(() => {})
       }
     }
@@ -1641,7 +1652,7 @@ export async function httpsFetch(
   url: string,
   init: Parameters<Fetch>[1],
 ): Promise<FetchResponse & { json(): Promise<unknown> }> {
-  const http = builtin(url.startsWith('https') ? 'https' : 'http') as typeof import('node:http')
+  const http = builtin(/^https/.test(url) ? 'https' : 'http') as typeof import('node:http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const call = http.request(url, init, (response) => resolve(response.pause()))
     call
