@@ -189,6 +189,12 @@ export class Run implements Listener {
   ) {
     this.#ignored = ignored
     const { clock } = this
+    // Never the same twice: temporary files are named by it.
+    let chance = luck
+    const random = (): number => {
+      chance += 1e-9
+      return chance
+    }
     const replaced: Record<string, unknown> = {
       crypto: CRYPTO,
       fs: this.disk,
@@ -216,7 +222,7 @@ export class Run implements Listener {
       },
       console: { ...console, warn: (line: string) => this.#warnings.push(line) },
       Date: clock.Date,
-      Math: Object.assign(Object.create(Math) as Math, { random: () => luck }),
+      Math: Object.assign(Object.create(Math) as Math, { random }),
       setTimeout: clock.setTimeout,
       clearTimeout: clock.clearTimeout,
       setImmediate: clock.setImmediate,
