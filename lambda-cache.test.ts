@@ -4789,6 +4789,14 @@ describeOverBoth('s3', () => {
 // ---- custom ----
 
 describe('custom', () => {
+  test('needs no fetch', async () => {
+    const { fetch } = globalThis
+    cleanups.push(() => Object.assign(globalThis, { fetch }))
+    Reflect.deleteProperty(globalThis, 'fetch')
+    const invoke = invoking({ custom: [{ as: 'read', load: () => 'value' }] }, 'read')
+    assert.deepEqual(await invoke(), ['value'])
+  })
+
   test('loads once for all who wait, and then for maxAge', async () => {
     const load = mock.fn(async () => {
       await turns()

@@ -918,7 +918,7 @@ function targetOf(entry: Entry, id: string): Cell {
     versionStage,
     versionId,
     credentials,
-    fetch: transport = fetch as never,
+    fetch = globalThis.fetch as never,
     file,
   } = entry
   if (credentials && !providerIds.has(credentials)) {
@@ -955,7 +955,7 @@ function targetOf(entry: Entry, id: string): Cell {
     endpoint,
     id: thing,
     load: (refresh, previous) =>
-      load({ ...entry, ...refresh, fetch: transport, service, region }, id, previous),
+      load({ ...entry, ...refresh, fetch, service, region }, id, previous),
     key: file ? builtin('path').resolve(file) : thing,
   }
 }
