@@ -147,7 +147,7 @@ deadline, with random pauses of up to 1, 2, 4 and then 5 s. For ${whole(own.envi
 ${spread.map((run) => spreading(run, plain)).join('\n')}
 
 With one value each, by where it is read and by the function's timeout. "On paper" is how many can have no answer in that time, whoever asks. "Custom" is the \`load\` of an
-entry that calls \`getParameter\`, which goes on for 10 s, whatever the deadline.
+entry that calls \`getParameter\`.
 
 ${table(
   [
