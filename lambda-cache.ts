@@ -1652,7 +1652,7 @@ export async function httpsFetch(
   url: string,
   init: Parameters<Fetch>[1],
 ): Promise<FetchResponse & { json(): Promise<unknown> }> {
-  const http = builtin(/^https/.test(url) ? 'https' : 'http') as typeof import('node:http')
+  const http = builtin(new URL(url).protocol.slice(0, -1) as 'http')
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const call = http.request(url, init, (response) => resolve(response.pause()))
     call
