@@ -2209,6 +2209,17 @@ describe('direct access', () => {
     assert.equal(aws.requests.length, 2)
   })
 
+  test('forgets with clearCache who is under way, so that the next 20 do not wait in line', async () => {
+    mockTimeouts()
+    const deaf: Fetch = () => new Promise(() => {})
+    for (let index = 0; index < 20; index += 1)
+      getSecret(`app/${index}`, { fetch: deaf }).catch(() => {})
+    await turns()
+    clearCache()
+    const { fetch } = script(SECRETS.answer('value'))
+    assert.equal(await getSecret('app/value', { fetch }), 'value')
+  })
+
   test('forgets everything with clearCache', async () => {
     const aws = await local({ parameters: { '/a': '1' } })
     const invoke = invoking({ ssm: ['/a'] }, 'a')

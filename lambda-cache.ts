@@ -1483,12 +1483,13 @@ async function send<T = string>(
         const passing = isPassing(error)
         const isThrottled = passing?.[1]
         const { until } = call
+        // Until the deadline if AWS throttles and there is nothing to serve, else three attempts.
         const left = isThrottled && until ? until - Date.now() : attempt > 2 ? 0 : Infinity
         // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
         const longest = Math.min((isThrottled ? 500 : 25) * 2 ** attempt, 5000)
         const pause = Math.min(Math.random() * longest, left)
         if (left <= 0 || !passing || until < 0) {
-          if (isThrottled && until > 0)
+          if (isThrottled)
             (error as Error).message += `, ${attempt} attempts in ${(Date.now() - began) / 1000} s`
           throw error
         }
