@@ -861,10 +861,8 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   // is left to the handler.
   const limit = answer ? (Date.now() + end) / 2 : end - 200
   // Throttled with nothing to fall back on, attempts go on: 500 ms are left to the last of them.
-  const refresh =
-    Date.now() < limit
-      ? refreshOf(cell, answer ? 0 : deadline ? deadline - 700 : Date.now() + 10_000)
-      : cell.refresh
+  const patience = deadline ? deadline - 700 : Date.now() + 10_000
+  const refresh = Date.now() < limit ? refreshOf(cell, answer ? 0 : patience) : cell.refresh
   try {
     const loaded = await (refresh?.wait(limit) ?? Promise.reject())
     if (isWanted(loaded)) return loaded
