@@ -1603,7 +1603,7 @@ function unanswered(
   // The last cause says most, unless it is no error.
   const code = texts.pop() ?? texts[0]
   if (/\b(Z|ZSTD|ERR_)_/.test(all)) return invalidAnswer(`cannot decode it (${code})`)
-  const kind = /SIGNED_|ERR_INVALID_|UNABLE_|CERT_/.test(all)
+  const kind = /CERT|UNABLE_|ERR_INVALID_/.test(all)
     ? 'RequestFailed'
     : /timed?out/i.test(all)
       ? 'Timeout'
