@@ -586,14 +586,6 @@ type EveryOption = Partial<
     Options
 >
 
-/** The variables that are read by name. */
-interface Environment {
-  readonly AWS_REGION?: string
-  readonly AWS_DEFAULT_REGION?: string
-  readonly AWS_ENDPOINT_URL?: string
-  readonly LAMBDA_CACHE_MAX_AGE?: string
-}
-
 /** Names that Lambda's context has, or that mean something to JavaScript. */
 const RESERVED_NAMES =
   'prototype then logStreamName functionName functionVersion toJSON invokedFunctionArn ' +
@@ -637,7 +629,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
   check(own, `${kind.option} or object`, kind.source)
   const options = {
     decrypt: true,
-    maxAge: Number((process.env as Environment).LAMBDA_CACHE_MAX_AGE?.trim() || 60),
+    maxAge: Number(env('LAMBDA_CACHE_MAX_AGE')?.trim() || 60),
     staleIfError: 300,
     ...defaults,
     ...checked(kind.types, own),
@@ -927,11 +919,7 @@ function targetOf(entry: Entry, id: string): Cell {
   // AWS's name, in signatures and host names.
   const service = source.replace('secrets', 'secretsmanager')
   const region =
-    regionOfArn(id) ??
-    entry.region ??
-    ((process.env as Environment).AWS_REGION ||
-      (process.env as Environment).AWS_DEFAULT_REGION ||
-      '')
+    regionOfArn(id) ?? entry.region ?? (env('AWS_REGION') || env('AWS_DEFAULT_REGION') || '')
   const endpoint = entry.load ? 'load' : endpointOf(service, region)
   // Whatever changes the answer. A file is the same wherever its bucket was called.
   const thing =
@@ -1287,7 +1275,7 @@ async function loadObject(call: Call, id: string, previous?: Answer): Promise<Lo
     value: content,
     status,
     headers,
-  } = await send<Loaded>(
+  } = await send(
     { ...call, bucket },
     versionId ? 'GetObjectVersion' : 'GetObject',
     `/${encodePath(key)}${versionId ? `?versionId=${encode(versionId)}` : ''}`,
@@ -1301,7 +1289,7 @@ async function loadObject(call: Call, id: string, previous?: Answer): Promise<Lo
               : await builtin('stream/consumers').text(body as never),
           },
   )
-  if (status !== 304) return { ...content, etag: headers.get('etag') }
+  if (status !== 304) return { ...(content as Loaded), etag: headers.get('etag') }
   if ((file && (await identify(file))) === previous?.identity)
     return { ...previous, ...call.sent, ahead: undefined }
   // Somebody has changed the file while the request was under way.
@@ -1376,8 +1364,8 @@ async function loadCustom({ load }: Call): Promise<Loaded> {
 // ---- AWS calls ----
 
 /** What was made of the body, if the status is 200, else its text. */
-interface Exchanged<T> extends Pick<FetchResponse, 'status' | 'headers'> {
-  readonly value: T
+interface Exchanged extends Pick<FetchResponse, 'status' | 'headers'> {
+  readonly value: unknown
   /** Who has answered. */
   readonly origin: string
 }
@@ -1409,7 +1397,7 @@ async function callJson(call: Call, action: string, input: object): Promise<Json
     method: 'POST',
     body: JSON.stringify(input),
   })
-  return JSON.parse(content) as JsonAnswer
+  return JSON.parse(content as string) as JsonAnswer
 }
 
 /** What is read of AWS's answers. One that lacks it fails where it is read. */
@@ -1430,19 +1418,19 @@ interface JsonAnswer {
  * Makes a call, in up to three attempts. Throttled with nothing to serve, there are as many as fit
  * until the deadline, or into 10 s where there is none.
  */
-async function send<T = string>(
+async function send(
   call: Call,
   action: string,
   path: string,
   unsigned: HttpRequest,
-  read?: (body: Body) => Promise<T>,
-): Promise<Exchanged<T>> {
+  read?: (body: Body) => Promise<Loaded>,
+): Promise<Exchanged> {
   let clockOffset = 0
   const began = Date.now()
   const { signal, service, bucket = '' } = call
 
   /** One attempt, signed anew. Following a region or a clock, each of them once, is part of it. */
-  async function sendOnce(attempt: number): Promise<Exchanged<T>> {
+  async function sendOnce(attempt: number): Promise<Exchanged> {
     const region = bucketRegions.get(bucket) ?? call.region
     const url = endpointOf(service, region, bucket) + path
     if (new URL(url).href !== url) throw failure('UnsupportedKey', 'no URL takes it')
@@ -1498,13 +1486,13 @@ async function send<T = string>(
 }
 
 /** One HTTP exchange. Redirects are not followed: they would take the session token along. */
-async function exchange<T = string>(
+async function exchange(
   request: HttpRequest,
   call: Call,
   attempt: number,
   url: string,
-  read?: (body: Body) => Promise<T>,
-): Promise<Exchanged<T>> {
+  read?: (body: Body) => Promise<Loaded>,
+): Promise<Exchanged> {
   const controller = new AbortController()
   // Bytes of an answer in JSON or XML: far more than AWS ever sends.
   const MAX_ANSWER_SIZE = 2 ** 23
@@ -1554,7 +1542,7 @@ async function exchange<T = string>(
     const content = await (isWanted
       ? read(whole)
       : builtin('stream/consumers').text(whole as never))
-    return { value: content as T, headers, status, origin }
+    return { value: content, headers, status, origin }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
@@ -1620,7 +1608,7 @@ function isPassing(error: unknown): RegExpExecArray | null {
 
 /** AWS's own text stays out of the error: it can quote the request, token and all. */
 function refused(
-  { origin, headers, value: content, status }: Exchanged<unknown>,
+  { origin, headers, value: content, status }: Exchanged,
   action: string,
 ): LambdaCacheError {
   const [, code = `Http${status}`] =
@@ -1844,17 +1832,16 @@ function sha256(data: string | Uint8Array): string {
 
 /** From the option, else from the environment, else from the container's endpoint. */
 async function getCredentials(call: Call, attempt: number): Promise<Credentials> {
-  const {
-    AWS_SESSION_TOKEN: sessionToken,
-    AWS_ACCESS_KEY_ID: accessKeyId,
-    AWS_SECRET_ACCESS_KEY: secretAccessKey,
-  } = process.env
+  const accessKeyId = env('AWS_ACCESS_KEY_ID')
+  const secretAccessKey = env('AWS_SECRET_ACCESS_KEY')
+  const sessionToken = env('AWS_SESSION_TOKEN')
   const { credentials: provider } = call
   if (accessKeyId && !provider && secretAccessKey)
     return { sessionToken, accessKeyId, secretAccessKey }
-  const { AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: path, AWS_CONTAINER_CREDENTIALS_FULL_URI: full } =
-    process.env
-  const url = (path ? `http://169.254.170.2${path}` : full) as string
+  const path = env('AWS_CONTAINER_CREDENTIALS_RELATIVE_URI')
+  const url = (
+    path ? `http://169.254.170.2${path}` : env('AWS_CONTAINER_CREDENTIALS_FULL_URI')
+  ) as string
   const load: Cell['load'] = (refresh) => loadCredentials({ ...call, ...refresh }, attempt, url)
   const cell = cellOf({ load, key: providerIds.get(provider as never) ?? url }, !provider)
   const value = cell.answer?.value as Credentials | undefined
@@ -1893,8 +1880,7 @@ async function fromContainer(call: Call, attempt: number, url: string): Promise<
       'no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
     )
   }
-  const { AWS_CONTAINER_AUTHORIZATION_TOKEN: token, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file } =
-    process.env
+  const file = env('AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')
   const fs = builtin('fs').promises
   const authorization = file
     ? (
@@ -1902,7 +1888,7 @@ async function fromContainer(call: Call, attempt: number, url: string): Promise<
           throw failure('NoCredentials', 'no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')
         })
       ).trim()
-    : token
+    : env('AWS_CONTAINER_AUTHORIZATION_TOKEN')
   const {
     origin,
     status,
@@ -1914,7 +1900,7 @@ async function fromContainer(call: Call, attempt: number, url: string): Promise<
     url,
   )
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${origin}`, { status })
-  const answer = JSON.parse(content)
+  const answer = JSON.parse(content as string)
   return {
     secretAccessKey: answer.SecretAccessKey,
     expiration: answer.Expiration,
@@ -1943,8 +1929,8 @@ const DNS_SUFFIXES: Record<string, string> = {
 function endpointOf(service: string, region: string, bucket = ''): string {
   const custom =
     !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') &&
-    (process.env[`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`] ||
-      (process.env as Environment).AWS_ENDPOINT_URL)
+    (env(`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`) ||
+      env('AWS_ENDPOINT_URL'))
   const fips = isOn('AWS_USE_FIPS_ENDPOINT')
   const suffix = DNS_SUFFIXES[/iso\w?|^(cn|eusc)/.exec(region)?.[0] as string]
   const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
@@ -1981,8 +1967,12 @@ function frozen<T>(
   return Object.freeze(Object.fromEntries(entries))
 }
 
+function env(variable: string): string | undefined {
+  return process.env[variable]
+}
+
 function isOn(variable: string): boolean {
-  return /^true$/i.test(process.env[variable] as string)
+  return /^true$/i.test(env(variable) as string)
 }
 
 // ---- Helpers ----
