@@ -655,25 +655,6 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
   return Object.assign(options, { as, ids, kind })
 }
 
-/** Checks an id, and finds its last segment: `var` for `/prod/app/var:3`. */
-function lastSegment(
-  given: string,
-  region: string | undefined,
-  kind: SourceKind,
-): readonly [segment: string, id: string] {
-  check(given, 'string', kind.option)
-  // AWS trims the names of parameters, too.
-  const id = kind.source === 'ssm' ? given.trim() : given
-  const ofArn = regionOfArn(id)
-  if (region !== (ofArn ?? region) && region) throw refusal(`${ofArn} of the ARN`, region, 'region')
-  if (kind.source === 's3' && !S3_URI.test(id)) throw refusal('s3://bucket/key', id, 'uri')
-  return [id.replace(kind.source === 's3' ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
-}
-
-function regionOfArn(id: string): string | undefined {
-  return /^arn:.*?:.*?:(.*?):/.exec(id)?.[1]
-}
-
 /** Returns the options that are given, each of them known and of the right type. */
 function checked<T extends object>(types: Readonly<Record<string, string>>, given: T): T {
   const options = Object.entries(given).filter(
@@ -695,8 +676,23 @@ function check(value: unknown, expected: string, option: string): void {
   }
 }
 
-function split(list: string): readonly string[] {
-  return Object.freeze(list.split(','))
+/** Checks an id, and finds its last segment: `var` for `/prod/app/var:3`. */
+function lastSegment(
+  given: string,
+  region: string | undefined,
+  kind: SourceKind,
+): readonly [segment: string, id: string] {
+  check(given, 'string', kind.option)
+  // AWS trims the names of parameters, too.
+  const id = kind.source === 'ssm' ? given.trim() : given
+  const ofArn = regionOfArn(id)
+  if (region !== (ofArn ?? region) && region) throw refusal(`${ofArn} of the ARN`, region, 'region')
+  if (kind.source === 's3' && !S3_URI.test(id)) throw refusal('s3://bucket/key', id, 'uri')
+  return [id.replace(kind.source === 's3' ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
+}
+
+function regionOfArn(id: string): string | undefined {
+  return /^arn:.*?:.*?:(.*?):/.exec(id)?.[1]
 }
 
 // ---- Cache ----
@@ -870,14 +866,6 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   return answerFor(entry, id, isForced ? { ...reader, after } : reader)
 }
 
-/** The answer that may be served, be it instead of a newer one. */
-function usable(entry: Entry, { answer }: Cell): Answer | undefined {
-  // That there is no such thing answers only those who have a default.
-  const isValue = answer && ('default' in entry || 'value' in answer)
-  if (isValue && isYoungerThan(entry.maxAge + entry.staleIfError, answer.time)) return answer
-  return undefined
-}
-
 /**
  * The last answer after all, if the failure is one that may pass. If AWS was asked, and not merely
  * no time left, it is then left alone for a while.
@@ -898,68 +886,6 @@ function fallBack(
     warned.add(error)
   }
   return answer
-}
-
-/** Where the answer for an entry is kept, and how it is loaded. */
-function targetOf(entry: Entry, id: string): Cell {
-  // The types of Node.js and of the DOM differ in what a body is.
-  const {
-    decrypt,
-    versionStage,
-    versionId,
-    credentials,
-    fetch = globalThis.fetch as never,
-    file,
-  } = entry
-  if (credentials && !providerIds.has(credentials)) {
-    events += 1
-    providerIds.set(credentials, events)
-  }
-  const { source, load } = entry.kind
-  // AWS's name, in signatures and host names.
-  const service = source.replace('secrets', 'secretsmanager')
-  const region =
-    regionOfArn(id) ?? entry.region ?? (env('AWS_REGION') || env('AWS_DEFAULT_REGION') || '')
-  const endpoint = entry.load ? 'load' : endpointOf(service, region)
-  // Whatever changes the answer. A file is the same wherever its bucket was called.
-  const thing =
-    entry.load ??
-    JSON.stringify([
-      entry.recursive,
-      id,
-      decrypt,
-      versionStage,
-      entry.path,
-      !file && region,
-      providerIds.get(credentials as never),
-      endpoint,
-      !!entry.binary,
-      versionId,
-      service,
-    ])
-  return {
-    endpoint,
-    id: thing,
-    load: (refresh, previous) =>
-      load({ ...entry, ...refresh, fetch, service, region }, id, previous),
-    key: file ? builtin('path').resolve(file) : thing,
-  }
-}
-
-/** The cell with that key, which loads as the new one does, else the new one. */
-function cellOf(target: Cell, stays: boolean): Cell {
-  const cell = cache.get(target.key) ?? target
-  if (cell.id !== target.id) throw refusal('a free name', cell.key, 'file')
-  cell.load = target.load
-  cell.stays ||= stays
-  cache.set(cell.key, cell)
-  return cell
-}
-
-/** An age below zero shows a clock that was set back: nobody knows the true one. */
-function isYoungerThan(seconds: number, time = Infinity): boolean {
-  const age = Date.now() - time
-  return age >= 0 && age < 1000 * seconds
 }
 
 /** The refresh under way, else a new one. */
@@ -1026,22 +952,6 @@ function keep(cell: Cell, { until, sent }: Refresh, loaded: Loaded): Answer {
   return answer
 }
 
-/**
- * Whether two answers are known to say the same: files by their ETag, everything else by equality.
- * An object that is not plain data, such as one with private fields, is not equal to its clone.
- */
-function isSameAnswer(one: Answer, other: Answer): boolean {
-  if (one.identity) return one.etag === other.etag && !!one.etag
-  try {
-    return (
-      one.value === other.value ||
-      builtin('util').isDeepStrictEqual(structuredClone(one.value), other.value)
-    )
-  } catch {
-    return false
-  }
-}
-
 /** What an entry makes of an answer. */
 function convert(entry: Entry, answer: Answer): unknown {
   const { value, cause: missing, parsed } = answer
@@ -1078,6 +988,92 @@ function parseText(parse: (text: string) => unknown, text: string, which = ''): 
     if (!text.includes(name) && /^\w{3,40}$/.test(name)) reason = `failed with ${name}`
   }
   throw failure('ParseError', `parse${which} ${reason}`)
+}
+
+/**
+ * Whether two answers are known to say the same: files by their ETag, everything else by equality.
+ * An object that is not plain data, such as one with private fields, is not equal to its clone.
+ */
+function isSameAnswer(one: Answer, other: Answer): boolean {
+  if (one.identity) return one.etag === other.etag && !!one.etag
+  try {
+    return (
+      one.value === other.value ||
+      builtin('util').isDeepStrictEqual(structuredClone(one.value), other.value)
+    )
+  } catch {
+    return false
+  }
+}
+
+/** The answer that may be served, be it instead of a newer one. */
+function usable(entry: Entry, { answer }: Cell): Answer | undefined {
+  // That there is no such thing answers only those who have a default.
+  const isValue = answer && ('default' in entry || 'value' in answer)
+  if (isValue && isYoungerThan(entry.maxAge + entry.staleIfError, answer.time)) return answer
+  return undefined
+}
+
+/** An age below zero shows a clock that was set back: nobody knows the true one. */
+function isYoungerThan(seconds: number, time = Infinity): boolean {
+  const age = Date.now() - time
+  return age >= 0 && age < 1000 * seconds
+}
+
+/** The cell with that key, which loads as the new one does, else the new one. */
+function cellOf(target: Cell, stays: boolean): Cell {
+  const cell = cache.get(target.key) ?? target
+  if (cell.id !== target.id) throw refusal('a free name', cell.key, 'file')
+  cell.load = target.load
+  cell.stays ||= stays
+  cache.set(cell.key, cell)
+  return cell
+}
+
+/** Where the answer for an entry is kept, and how it is loaded. */
+function targetOf(entry: Entry, id: string): Cell {
+  // The types of Node.js and of the DOM differ in what a body is.
+  const {
+    decrypt,
+    versionStage,
+    versionId,
+    credentials,
+    fetch = globalThis.fetch as never,
+    file,
+  } = entry
+  if (credentials && !providerIds.has(credentials)) {
+    events += 1
+    providerIds.set(credentials, events)
+  }
+  const { source, load } = entry.kind
+  // AWS's name, in signatures and host names.
+  const service = source.replace('secrets', 'secretsmanager')
+  const region =
+    regionOfArn(id) ?? entry.region ?? (env('AWS_REGION') || env('AWS_DEFAULT_REGION') || '')
+  const endpoint = entry.load ? 'load' : endpointOf(service, region)
+  // Whatever changes the answer. A file is the same wherever its bucket was called.
+  const thing =
+    entry.load ??
+    JSON.stringify([
+      entry.recursive,
+      id,
+      decrypt,
+      versionStage,
+      entry.path,
+      !file && region,
+      providerIds.get(credentials as never),
+      endpoint,
+      !!entry.binary,
+      versionId,
+      service,
+    ])
+  return {
+    endpoint,
+    id: thing,
+    load: (refresh, previous) =>
+      load({ ...entry, ...refresh, fetch, service, region }, id, previous),
+    key: file ? builtin('path').resolve(file) : thing,
+  }
 }
 
 // ---- SSM parameters ----
@@ -1202,6 +1198,10 @@ async function loadTree(call: Call, id: string): Promise<Loaded> {
 /** A parameter at the root is the same with and without its slash. */
 function bare(name: string): string {
   return name.replace(/^\/(?=[^/]*$)/, '')
+}
+
+function split(list: string): readonly string[] {
+  return Object.freeze(list.split(','))
 }
 
 // ---- Secrets Manager secrets ----
@@ -1549,24 +1549,33 @@ async function exchange(
   }
 }
 
-/** Does the work when it has a place, and gives that to whoever has waited longest. */
-async function inLine<T>(work: () => Promise<T>): Promise<T> {
-  const place = underWay.size < 20 ? {} : await new Promise((resolve) => waiting.push(resolve))
-  underWay.add(place)
-  try {
-    return await work()
-  } finally {
-    const next = waiting.shift()
-    // Not in this turn of the event loop, in which those behind may run out of time, too.
-    if (next) setImmediate(() => next(place))
-    else underWay.delete(place)
-  }
-}
-
 function countRequest(sent: Refresh['sent']): void {
   events += 1
   sent.order = events
   sent.time = Date.now()
+}
+
+/** AWS's own text stays out of the error: it can quote the request, token and all. */
+function refused(
+  { origin, headers, value: content, status }: Exchanged,
+  action: string,
+): LambdaCacheError {
+  const [, code = `Http${status}`] =
+    /(?:"(?:__type|code)"\s*:\s*"(?:[^"]*#)?|^[^{]*<Code>)([\w.]{1,80})/.exec(
+      `${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`,
+    ) ?? []
+  const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
+  return failure(
+    code,
+    `${code} (HTTP ${status}) from ${origin}${/AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`,
+    { status, ...(requestId && { requestId }) },
+  )
+}
+
+/** Whether a failure may pass by itself. A group in the match says that AWS throttles. */
+function isPassing(error: unknown): RegExpExecArray | null {
+  const { code, status } = error as LambdaCacheError
+  return PASSING.exec(`${code} ${status}`)
 }
 
 /**
@@ -1600,27 +1609,18 @@ function unanswered(
   return failure(kind, `no answer from ${endpoint} (${code})${hint}`)
 }
 
-/** Whether a failure may pass by itself. A group in the match says that AWS throttles. */
-function isPassing(error: unknown): RegExpExecArray | null {
-  const { code, status } = error as LambdaCacheError
-  return PASSING.exec(`${code} ${status}`)
-}
-
-/** AWS's own text stays out of the error: it can quote the request, token and all. */
-function refused(
-  { origin, headers, value: content, status }: Exchanged,
-  action: string,
-): LambdaCacheError {
-  const [, code = `Http${status}`] =
-    /(?:"(?:__type|code)"\s*:\s*"(?:[^"]*#)?|^[^{]*<Code>)([\w.]{1,80})/.exec(
-      `${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`,
-    ) ?? []
-  const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
-  return failure(
-    code,
-    `${code} (HTTP ${status}) from ${origin}${/AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`,
-    { status, ...(requestId && { requestId }) },
-  )
+/** Does the work when it has a place, and gives that to whoever has waited longest. */
+async function inLine<T>(work: () => Promise<T>): Promise<T> {
+  const place = underWay.size < 20 ? {} : await new Promise((resolve) => waiting.push(resolve))
+  underWay.add(place)
+  try {
+    return await work()
+  } finally {
+    const next = waiting.shift()
+    // Not in this turn of the event loop, in which those behind may run out of time, too.
+    if (next) setImmediate(() => next(place))
+    else underWay.delete(place)
+  }
 }
 
 // ---- Fetch over node:https ----
@@ -1806,6 +1806,14 @@ export function sign({
   return signed
 }
 
+function sha256(data: string | Uint8Array): string {
+  return builtin('crypto').createHash('sha256').update(data).digest('hex')
+}
+
+function hmac(key: Buffer | string, text: string): Buffer {
+  return builtin('crypto').createHmac('sha256', key).update(text).digest()
+}
+
 function encodePath(path: string): string {
   return path.replace(/[^/]+/g, encode)
 }
@@ -1817,14 +1825,6 @@ function encode(text: string): string {
     /[!'()*]/g,
     (character) => `%${Buffer.from(character).toString('hex').toUpperCase()}`,
   )
-}
-
-function hmac(key: Buffer | string, text: string): Buffer {
-  return builtin('crypto').createHmac('sha256', key).update(text).digest()
-}
-
-function sha256(data: string | Uint8Array): string {
-  return builtin('crypto').createHash('sha256').update(data).digest('hex')
 }
 
 // ---- Credentials ----
@@ -1955,6 +1955,14 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   return new URL(custom || `https://${host}`).href.replace(/\/*$/, bucket && `/${bucket}`)
 }
 
+function isOn(variable: string): boolean {
+  return /^true$/i.test(env(variable) as string)
+}
+
+function env(variable: string): string | undefined {
+  return process.env[variable]
+}
+
 /** One of Node's own modules. An import would load more, and keep what a test has replaced. */
 function builtin<M extends keyof Builtins>(name: M): Builtins[M] {
   return process.getBuiltinModule(name) as never
@@ -1965,14 +1973,6 @@ function frozen<T>(
   entries: readonly (readonly [name: string, value: T])[],
 ): Readonly<Record<string, T>> {
   return Object.freeze(Object.fromEntries(entries))
-}
-
-function env(variable: string): string | undefined {
-  return process.env[variable]
-}
-
-function isOn(variable: string): boolean {
-  return /^true$/i.test(env(variable) as string)
 }
 
 // ---- Helpers ----
