@@ -13,7 +13,7 @@
 //   )
 //
 // The way of an invocation through this file:
-//   withCache → read → readEntry → answerFor: does the cache hold an answer that still serves?
+//   withCache → read → readEntry → answerFor: does the cache hold an answer that serves?
 //     no:  refreshOf → load → send → sign, exchange: one request for everybody who waits
 //     yes: convert: parse, or the default
 //   → a getter on the context → the handler
@@ -298,22 +298,8 @@ export function withCache<
     const streams = (second as Partial<ResponseStream> | undefined)?.write
     const context = Object(streams ? rest.shift() : second)
 
-    function run({ entries: properties }: Reading): unknown {
-      // A name that is there already is somebody else's, unless this wrapper has defined it.
-      for (const [as, property] of properties) {
-        if (
-          as in context &&
-          entries !==
-            (Object.getOwnPropertyDescriptor(context, as)?.get as { entries?: unknown } | undefined)
-              ?.entries
-        )
-          throw refusal('a free name', as, 'as')
-        try {
-          Object.defineProperty(context, as, property)
-        } catch {
-          throw refusal('one not frozen', 'object', 'context')
-        }
-      }
+    function run(reading: Reading): unknown {
+      define(reading, context, entries)
       if (streams)
         return (handler as (...args: unknown[]) => unknown)(event, second, context, ...rest)
       return (handler as (...args: unknown[]) => unknown)(event, context, ...rest)
@@ -386,6 +372,31 @@ export const withCacheStream: <
   handler: (event: E, responseStream: S, context: C & Cached<O>) => R,
   options: O,
 ) => CachedStreamHandler<E, S, R, Bare<C, O>> = withCache as never
+
+/**
+ * Puts the values on the context. A name that is there already is somebody else's, unless this
+ * wrapper has defined it.
+ */
+function define(
+  { entries: properties }: Reading,
+  context: object,
+  entries: readonly Entry[],
+): void {
+  for (const [as, property] of properties) {
+    if (
+      as in context &&
+      entries !==
+        (Object.getOwnPropertyDescriptor(context, as)?.get as { entries?: unknown } | undefined)
+          ?.entries
+    )
+      throw refusal('a free name', as, 'as')
+    try {
+      Object.defineProperty(context, as, property)
+    } catch {
+      throw refusal('one not frozen', 'object', 'context')
+    }
+  }
+}
 
 /**
  * Loads and compiles most of what the first request needs: Lambda's init phase has a whole core, an
@@ -609,17 +620,16 @@ const FOR_ALL: Readonly<Record<string, string>> = {
 function toEntries(given: Options): Entry[] {
   check(given, 'object', 'options')
   const options = checked(FOR_ALL, given)
-  // An ordinary object, so that the names that every object has are taken, too.
-  const taken: Record<string, boolean> = {}
+  const taken = RESERVED_NAMES.split(' ')
   const entries = [SSM, SECRETS, S3, CUSTOM].flatMap((kind) =>
     (options[kind.source] ?? []).map((entry: EveryOption | string) =>
       toEntry(kind, entry, options),
     ),
   )
   for (const { as } of entries) {
-    if (RESERVED_NAMES.split(' ').includes(as) || as in taken)
-      throw refusal('a free name', as, 'as')
-    taken[as] = true
+    // Every object has some, such as toString.
+    if (taken.includes(as) || as in {}) throw refusal('a free name', as, 'as')
+    taken.push(as)
   }
   return entries
 }
@@ -727,10 +737,9 @@ interface Cell {
 
 /** A request for everybody who needs its answer. */
 interface Refresh {
-  /**
-   * Throttled, attempts go on until then, by `Date.now()`. With 0, there are three of them, below
-   * that one: the refresh is ahead of time.
-   */
+  /** Whether it is ahead of time: one attempt, which no reader depends on. */
+  readonly isAhead: boolean
+  /** With nothing to fall back on, attempts go on until then if AWS throttles, by `Date.now()`. */
   readonly until: number
   /** The request that went out last. */
   readonly sent: Pick<Answer, 'order' | 'time'>
@@ -836,7 +845,7 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
       // One attempt, beside the handler. If it fails, nothing happens: the value is good.
       answer.ahead = 1
       reader.ahead.push(
-        refreshOf(cell, -1)
+        refreshOf(cell, 0, true)
           .wait(limit)
           .catch(() => {}),
       )
@@ -851,16 +860,14 @@ async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answ
   // Throttled with nothing to fall back on, attempts go on: 500 ms are left to the last of them.
   const patience = deadline ? deadline - 700 : Date.now() + 10_000
   const refresh = Date.now() < limit ? refreshOf(cell, answer ? 0 : patience) : cell.refresh
+  if (!refresh) return fallBack(entry, id, refresh, unanswered(cell.endpoint), cell)
   try {
-    const loaded = await (refresh?.wait(limit) ?? Promise.reject())
+    const loaded = await refresh.wait(limit)
     if (isWanted(loaded)) return loaded
   } catch (thrown) {
     // Nothing is thrown if time is up. Neither a refresh ahead of time nor, for a forced reader, an
     // earlier one has the last word.
-    if (
-      !thrown ||
-      ((refresh as Refresh).until >= 0 && ((refresh as Refresh).sent.order > after || !isForced))
-    )
+    if (!thrown || (!refresh.isAhead && (refresh.sent.order > after || !isForced)))
       return fallBack(entry, id, refresh, unanswered(cell.endpoint, thrown), cell)
   }
   return answerFor(entry, id, isForced ? { ...reader, after } : reader)
@@ -889,7 +896,7 @@ function fallBack(
 }
 
 /** The refresh under way, else a new one. */
-function refreshOf(cell: Cell, until = 0): Refresh {
+function refreshOf(cell: Cell, until = 0, isAhead = false): Refresh {
   if (cell.refresh) return cell.refresh
   const controller = new AbortController()
   let waiters = 0
@@ -908,7 +915,7 @@ function refreshOf(cell: Cell, until = 0): Refresh {
     }
   }
 
-  const refresh = { until, sent: {} as Refresh['sent'], wait, signal: controller.signal }
+  const refresh = { until, isAhead, sent: {} as Refresh['sent'], wait, signal: controller.signal }
   const answer = loadAnswer(cell, refresh)
   cell.refresh = refresh
   return refresh
@@ -941,10 +948,14 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
 }
 
 /** Makes an answer of what was loaded, and keeps it unless there is a newer one. */
-function keep(cell: Cell, { until, sent }: Refresh, loaded: Loaded): Answer {
-  if (loaded.cause && until < 0) throw loaded.cause
-  const { ahead = 0.8 + Math.random() / 5 } = loaded
-  const answer: Answer = { parsed: new WeakMap(), ...sent, ...(loaded as object), ahead }
+function keep(cell: Cell, refresh: Refresh, loaded: Loaded): Answer {
+  if (loaded.cause && refresh.isAhead) throw loaded.cause
+  const answer: Answer = {
+    ahead: 0.8 + Math.random() / 5,
+    parsed: new WeakMap(),
+    ...refresh.sent,
+    ...(loaded as object),
+  }
   // What was abandoned and comes in late replaces nothing newer.
   if ((cell.answer?.order as number) > answer.order) return answer
   events += 1
@@ -1051,7 +1062,7 @@ function targetOf(entry: Entry, id: string): Cell {
   const region =
     regionOfArn(id) ?? entry.region ?? (env('AWS_REGION') || env('AWS_DEFAULT_REGION') || '')
   const endpoint = entry.load ? 'load' : endpointOf(service, region)
-  // Whatever changes the answer. A file is the same wherever its bucket was called.
+  // Whatever changes the answer.
   const thing =
     entry.load ??
     JSON.stringify([
@@ -1060,7 +1071,7 @@ function targetOf(entry: Entry, id: string): Cell {
       decrypt,
       versionStage,
       entry.path,
-      !file && region,
+      region,
       providerIds.get(credentials as never),
       endpoint,
       !!entry.binary,
@@ -1106,33 +1117,17 @@ interface Batch extends Cell {
   readonly names: Set<string>
 }
 
-/** Those that still take names, until the end of the tick; each stands here once for each name. */
+/** Those that still take names, until the end of the tick. */
 let openBatches: Batch[] = []
 
 async function loadParameters(call: Call, id: string): Promise<Loaded> {
   if (call.path) return loadTree(call, id)
-  // AWS takes ten names at a time. A refresh ahead of time has one attempt, so it shares none.
-  const open = openBatches.find(
-    ({ key, names }) =>
-      names.size < 10 &&
-      Math.sign(key.until) === Math.sign(call.until) &&
-      call.fetch === key.fetch &&
-      call.decrypt === key.decrypt &&
-      call.credentials === key.credentials &&
-      call.region === key.region,
-  )
-  // Else a new one, that is closed when its request begins.
-  const { names } = open ?? { names: new Set<string>() }
-  const load: Cell['load'] = (refresh) => {
-    openBatches = []
-    return getParameters({ ...call, ...refresh }, names)
-  }
-  const batch = open ?? { names, load, key: call }
-  openBatches.push(batch)
+  const batch = batchFor(call)
+  const { names } = batch
   names.add(id)
   let answers: Loaded = {}
   try {
-    answers = await refreshOf(batch, call.until).wait(Infinity, call.signal)
+    answers = await refreshOf(batch, call.until, call.isAhead).wait(Infinity, call.signal)
   } catch (error) {
     // Nobody else's name can have caused it, or asking again does not help.
     if (names.size < 2 || isPassing(error)) throw error
@@ -1146,6 +1141,30 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   const loaded = (value as Map<string, Loaded> | undefined)?.get(bare(id))
   if (!loaded) throw missing ?? invalidAnswer('HTTP 200 without it')
   return { ...common, ...loaded, parsed: new WeakMap() }
+}
+
+/** One that still takes a name, else a new one, that is closed when its request begins. */
+function batchFor(call: Call): Batch {
+  // AWS takes ten names at a time. A refresh ahead of time has one attempt, so it shares none.
+  const open = openBatches.find(
+    ({ key, names }) =>
+      names.size < 10 &&
+      call.isAhead === key.isAhead &&
+      !call.until === !key.until &&
+      call.fetch === key.fetch &&
+      call.decrypt === key.decrypt &&
+      call.credentials === key.credentials &&
+      call.region === key.region,
+  )
+  if (open) return open
+  const names = new Set<string>()
+  const load: Cell['load'] = (refresh) => {
+    openBatches = []
+    return getParameters({ ...call, ...refresh }, names)
+  }
+  const batch = { names, load, key: call }
+  openBatches.push(batch)
+  return batch
 }
 
 /** API: GetParameters. */
@@ -1291,7 +1310,7 @@ async function loadObject(call: Call, id: string, previous?: Answer): Promise<Lo
   )
   if (status !== 304) return { ...(content as Loaded), etag: headers.get('etag') }
   if ((file && (await identify(file))) === previous?.identity)
-    return { ...previous, ...call.sent, ahead: undefined }
+    return { ...previous, ...call.sent, ahead: 0.8 + Math.random() / 5 }
   // Somebody has changed the file while the request was under way.
   return loadObject(call, id)
 }
@@ -1468,13 +1487,13 @@ async function send(
       } catch (error) {
         const passing = isPassing(error)
         const isThrottled = passing?.[1]
-        const { until } = call
         // Until the deadline if AWS throttles and there is nothing to serve, else three attempts.
-        const left = isThrottled && until ? until - Date.now() : attempt > 2 ? 0 : Infinity
+        const left =
+          isThrottled && call.until ? call.until - Date.now() : attempt < 3 ? Infinity : 0
         // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
         const longest = Math.min((isThrottled ? 500 : 25) * 2 ** attempt, 5000)
         const pause = Math.min(Math.random() * longest, left)
-        if (left <= 0 || !passing || until < 0) {
+        if (left <= 0 || !passing || call.isAhead) {
           if (isThrottled)
             (error as Error).message += `, ${attempt} attempts in ${(Date.now() - began) / 1000} s`
           throw error
@@ -1564,12 +1583,14 @@ function refused(
     /(?:"(?:__type|code)"\s*:\s*"(?:[^"]*#)?|^[^{]*<Code>)([\w.]{1,80})/.exec(
       `${content}"code":"${headers.get('x-amzn-errortype') ?? ''}"`,
     ) ?? []
+  const hint = /AccessDenied/.test(code)
+    ? `: it takes ${action}, with your own key also kms:Decrypt`
+    : ''
   const requestId = headers.get('x-amzn-requestid') ?? headers.get('x-amz-request-id')
-  return failure(
-    code,
-    `${code} (HTTP ${status}) from ${origin}${/AccessDenied/.test(code) ? `: it takes ${action}, with your own key also kms:Decrypt` : ''}`,
-    { status, ...(requestId && { requestId }) },
-  )
+  return failure(code, `${code} (HTTP ${status}) from ${origin}${hint}`, {
+    status,
+    ...(requestId && { requestId }),
+  })
 }
 
 /** Whether a failure may pass by itself. A group in the match says that AWS throttles. */
@@ -1798,11 +1819,9 @@ export function sign({
     sha256(canonicalRequest),
   ].join('\n')
   delete signed.host
-  signed.authorization = [
-    `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}`,
-    `SignedHeaders=${signedHeaders}`,
-    `Signature=${hmac(signingKey, stringToSign).toString('hex')}`,
-  ].join(', ')
+  signed.authorization =
+    `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}, ` +
+    `SignedHeaders=${signedHeaders}, Signature=${hmac(signingKey, stringToSign).toString('hex')}`
   return signed
 }
 
@@ -1851,8 +1870,7 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
     return (await refreshOf(cell).wait(Infinity, call.signal)).value as Credentials
   } catch (error) {
     if (expires > Date.now()) return value as Credentials
-    const own = error as LambdaCacheError
-    throw new LambdaCacheError(`credentials: ${own.message}`, own)
+    throw new LambdaCacheError(`credentials: ${(error as Error).message}`, error as never)
   }
 }
 
@@ -1877,7 +1895,8 @@ async function fromContainer(call: Call, attempt: number, url: string): Promise<
   ) {
     throw failure(
       'NoCredentials',
-      'no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
+      'no AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ' +
+        'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI (https)',
     )
   }
   const file = env('AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')
