@@ -1974,6 +1974,8 @@ function endpointOf(service: string, region: string, bucket = ''): string {
   return new URL(custom || `https://${host}`).href.replace(/\/*$/, bucket && `/${bucket}`)
 }
 
+// ---- Helpers ----
+
 function isOn(variable: string): boolean {
   return /^true$/i.test(env(variable) as string)
 }
@@ -1993,8 +1995,6 @@ function frozen<T>(
 ): Readonly<Record<string, T>> {
   return Object.freeze(Object.fromEntries(entries))
 }
-
-// ---- Helpers ----
 
 /** Rejects, with nothing, after so many milliseconds without an outcome, or with the abort. */
 function within<T>(promise: T | Promise<T>, remaining: number, signal?: AbortSignal): Promise<T> {
