@@ -772,7 +772,7 @@ interface Answer {
 }
 
 /** What a loader brings. The rest is added where it is kept. */
-type Loaded = { readonly [K in keyof Answer]?: Answer[K] | undefined }
+type Loaded = Partial<Answer>
 
 /** What to load for an entry, from where, and for which refresh. */
 interface Call extends Entry, Refresh {
@@ -954,7 +954,7 @@ function keep(cell: Cell, refresh: Refresh, loaded: Loaded): Answer {
     ahead: 0.8 + Math.random() / 5,
     parsed: new WeakMap(),
     ...refresh.sent,
-    ...(loaded as object),
+    ...loaded,
   }
   // What was abandoned and comes in late replaces nothing newer.
   if ((cell.answer?.order as number) > answer.order) return answer
