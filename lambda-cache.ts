@@ -584,7 +584,7 @@ interface SourceKind {
   /** What a plain string stands for. */
   readonly option: 'name' | 'id' | 'uri' | 'as'
   readonly types: Readonly<Record<string, string>>
-  load(call: Call, id: string, previous: Answer | undefined): Promise<Loaded>
+  load(call: Call, id: string, previous: Answer | undefined): Promise<Partial<Answer>>
 }
 
 type EveryOption = Partial<
@@ -727,7 +727,7 @@ interface Cell {
   readonly id?: unknown
   /** Named in the error if no answer comes. */
   readonly endpoint?: string
-  load: (refresh: Refresh, previous: Answer | undefined) => Promise<Loaded>
+  load: (refresh: Refresh, previous: Answer | undefined) => Promise<Partial<Answer>>
   /** Whether it is never evicted. */
   stays?: boolean
   answer?: Answer
@@ -749,7 +749,7 @@ interface Refresh {
   wait(limit: number, signal?: AbortSignal): Promise<Answer>
 }
 
-/** What was loaded, and when. */
+/** What was loaded, and when. A loader brings a part of it, the cache adds the rest. */
 interface Answer {
   /** A text, bytes, a file's path, the texts of a tree by name; credentials. */
   readonly value?: unknown
@@ -770,9 +770,6 @@ interface Answer {
   /** When a refresh failed and this was served instead, by `Date.now()`. */
   failed?: number
 }
-
-/** What a loader brings. The rest is added where it is kept. */
-type Loaded = Partial<Answer>
 
 /** What to load for an entry, from where, and for which refresh. */
 interface Call extends Entry, Refresh {
@@ -948,7 +945,7 @@ async function loadAnswer(cell: Cell, refresh: Refresh): Promise<Answer> {
 }
 
 /** Makes an answer of what was loaded, and keeps it unless there is a newer one. */
-function keep(cell: Cell, refresh: Refresh, loaded: Loaded): Answer {
+function keep(cell: Cell, refresh: Refresh, loaded: Partial<Answer>): Answer {
   if (loaded.cause && refresh.isAhead) throw loaded.cause
   const answer: Answer = {
     ahead: 0.8 + Math.random() / 5,
@@ -1120,12 +1117,12 @@ interface Batch extends Cell {
 /** Those that still take names, until the end of the tick. */
 let openBatches: Batch[] = []
 
-async function loadParameters(call: Call, id: string): Promise<Loaded> {
+async function loadParameters(call: Call, id: string): Promise<Partial<Answer>> {
   if (call.path) return loadTree(call, id)
   const batch = batchFor(call)
   const { names } = batch
   names.add(id)
-  let answers: Loaded = {}
+  let answers: Partial<Answer> = {}
   try {
     answers = await refreshOf(batch, call.until, call.isAhead).wait(Infinity, call.signal)
   } catch (error) {
@@ -1134,11 +1131,11 @@ async function loadParameters(call: Call, id: string): Promise<Loaded> {
   }
   // AWS refuses all ten names if one is malformed or denied, and an emulator may answer without
   // the selectors: then each is asked for alone.
-  if (names.size > 1 && !(answers.value as Map<string, Loaded> | undefined)?.get(bare(id)))
+  if (names.size > 1 && !(answers.value as Map<string, Partial<Answer>> | undefined)?.get(bare(id)))
     answers = await getParameters(call, new Set([id]))
   // All of a batch are as old as its answer, and are refreshed ahead of time together.
   const { cause: missing, value, ...common } = answers
-  const loaded = (value as Map<string, Loaded> | undefined)?.get(bare(id))
+  const loaded = (value as Map<string, Partial<Answer>> | undefined)?.get(bare(id))
   if (!loaded) throw missing ?? invalidAnswer('HTTP 200 without it')
   return { ...common, ...loaded, parsed: new WeakMap() }
 }
@@ -1168,11 +1165,11 @@ function batchFor(call: Call): Batch {
 }
 
 /** API: GetParameters. */
-async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
-  const found: Map<string, Loaded> = new Map()
+async function getParameters(call: Call, names: Set<string>): Promise<Partial<Answer>> {
+  const found: Map<string, Partial<Answer>> = new Map()
   const [only = ''] = names.size < 2 ? names : []
   // The one answer is that to the one name, without the selector or the rest of an ARN, too.
-  function set(name: string, loaded: Loaded, selector = ''): void {
+  function set(name: string, loaded: Partial<Answer>, selector = ''): void {
     found.set(bare(only.includes(bare(name)) ? only : name + selector), loaded)
   }
   const { InvalidParameters = [], Parameters } = await callJson(call, 'GetParameters', {
@@ -1189,7 +1186,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Loaded> {
 }
 
 /** API: GetParametersByPath, page after page. */
-async function loadTree(call: Call, id: string): Promise<Loaded> {
+async function loadTree(call: Call, id: string): Promise<Partial<Answer>> {
   const texts: [name: string, value: string][] = []
   let first: Refresh['sent'] | undefined
   let NextToken: string | undefined
@@ -1243,7 +1240,7 @@ const SECRETS: SourceKind = {
 }
 
 /** API: GetSecretValue. */
-async function loadSecret(call: Call, id: string): Promise<Loaded> {
+async function loadSecret(call: Call, id: string): Promise<Partial<Answer>> {
   const { binary, versionStage: VersionStage, versionId: VersionId } = call
   const { SecretBinary, SecretString } = await callJson(call, 'GetSecretValue', {
     SecretId: id,
@@ -1286,7 +1283,7 @@ const bucketRegions = new Map<string, string>()
 const S3_URI = /^s3:\/\/(?![^/]*--(?:op|xa?)-s3\/)([\w.-]{3,255})\/(.+)$/s
 
 /** API: GetObject, conditional on the ETag while the earlier content is still there. */
-async function loadObject(call: Call, id: string, previous?: Answer): Promise<Loaded> {
+async function loadObject(call: Call, id: string, previous?: Answer): Promise<Partial<Answer>> {
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
   const { versionId, binary, file } = call
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
@@ -1308,7 +1305,7 @@ async function loadObject(call: Call, id: string, previous?: Answer): Promise<Lo
               : await builtin('stream/consumers').text(body as never),
           },
   )
-  if (status !== 304) return { ...(content as Loaded), etag: headers.get('etag') }
+  if (status !== 304) return { ...(content as Partial<Answer>), etag: headers.get('etag') }
   if ((file && (await identify(file))) === previous?.identity)
     return { ...previous, ...call.sent, ahead: 0.8 + Math.random() / 5 }
   // Somebody has changed the file while the request was under way.
@@ -1329,7 +1326,7 @@ function identify(file: string): Promise<string | undefined> {
  * Downloads beside the target and renames: a reader sees the old file or the new one, and a failure
  * leaves the old one. Where several threads download to one file, the last rename wins.
  */
-async function download(file: string, body: Body): Promise<Loaded> {
+async function download(file: string, body: AsyncIterable<Uint8Array>): Promise<Partial<Answer>> {
   const { resolve } = builtin('path')
   // Of one length, whatever that of the target's name.
   const prefix = `.lambda-cache-${sha256(resolve(file))}-`
@@ -1371,7 +1368,7 @@ const CUSTOM: SourceKind = {
   option: 'as',
 }
 
-async function loadCustom({ load }: Call): Promise<Loaded> {
+async function loadCustom({ load }: Call): Promise<Partial<Answer>> {
   try {
     return { value: await (load as () => unknown)() }
   } catch (cause) {
@@ -1394,8 +1391,6 @@ interface HttpRequest {
   readonly headers: Record<string, string>
   readonly body?: string
 }
-
-type Body = AsyncIterable<Uint8Array> | Iterable<string>
 
 /** Failures that may pass by themselves, by error code and HTTP status: first, throttling. */
 const PASSING =
@@ -1442,7 +1437,7 @@ async function send(
   action: string,
   path: string,
   unsigned: HttpRequest,
-  read?: (body: Body) => Promise<Loaded>,
+  read?: (body: AsyncIterable<Uint8Array>) => Promise<Partial<Answer>>,
 ): Promise<Exchanged> {
   let clockOffset = 0
   const began = Date.now()
@@ -1510,7 +1505,7 @@ async function exchange(
   call: Call,
   attempt: number,
   url: string,
-  read?: (body: Body) => Promise<Loaded>,
+  read?: (body: AsyncIterable<Uint8Array>) => Promise<Partial<Answer>>,
 ): Promise<Exchanged> {
   const controller = new AbortController()
   // Bytes of an answer in JSON or XML: far more than AWS ever sends.
@@ -1554,10 +1549,11 @@ async function exchange(
       if (Number(length) !== size && length) throw failure('NetworkError', 'cut short')
     }
 
-    // Node's fetch empties a body without a reader once nobody holds its response.
+    // Node's fetch empties a body without a reader once nobody holds its response. Without a body,
+    // the text is the one piece.
     const whole = body
       ? pieces(body[Symbol.asyncIterator]())
-      : [await inTime(() => response.text())]
+      : ([await inTime(() => response.text())] as never)
     const content = await (isWanted
       ? read(whole)
       : builtin('stream/consumers').text(whole as never))
@@ -1874,7 +1870,7 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   }
 }
 
-async function loadCredentials(call: Call, attempt: number, url: string): Promise<Loaded> {
+async function loadCredentials(call: Call, attempt: number, url: string): Promise<Partial<Answer>> {
   // What a provider throws may quote a secret.
   const value = await (call.credentials
     ? Promise.resolve()
