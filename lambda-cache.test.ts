@@ -3075,6 +3075,31 @@ describe('refresh ahead', () => {
     )
   })
 
+  for (const names of [
+    ['/app/early', '/app/late'],
+    ['/app/late', '/app/early'],
+  ]) {
+    test(`shares no request with a refresh that an invocation waits for: ${names}`, async () => {
+      mock.method(Math, 'random', () => 0)
+      consoleLines()
+      const aws = scene(parameters({ '/app/early': 'one', '/app/late': 'one' }))
+      const invoke = invoking(
+        {
+          ssm: names.map((name) => ({ name, maxAge: name === '/app/early' ? 60 : 50 })),
+          fetch: aws.fetch,
+        },
+        'early',
+        'late',
+      )
+      await invoke()
+      pass(55 * SECOND)
+      aws.say(reply(500))
+      assert.deepEqual(await invoke(), ['one', 'one'])
+      const asked = aws.sent.slice(1).map(({ body }) => JSON.parse(String(body)).Names.join())
+      assert.deepEqual(asked.sort(), ['/app/early', '/app/late', '/app/late', '/app/late'])
+    })
+  }
+
   test('keeps a value that is still good where the thing is gone', async () => {
     const aws = scene(SSM.answer('one'))
     const invoke = invoking(
