@@ -1979,6 +1979,27 @@ describe('the deadline', () => {
     })
   }
 
+  test('begins no request when it has passed, and gives the value that came meanwhile', async () => {
+    const lines = consoleLines()
+    const aws = scene(SSM.answer('one'))
+    const { fetch } = aws
+    const forced = withCache((_: unknown, context) => context.value, {
+      ssm: ['/app/value'],
+      maxAge: 0,
+      fetch,
+    })
+    const release = aws.hold()
+    const earlier = getParameter('/app/value', { fetch })
+    await until(() => aws.sent.length === 1)
+    const result = forced({}, contextWith(1000))
+    await turns()
+    pass(2 * SECOND)
+    release()
+    assert.deepEqual(await Promise.all([earlier, result]), ['one', 'one'])
+    const stale = lines.filter((line) => line.endsWith('serving stale'))
+    assert.deepEqual([aws.sent.length, stale.length], [1, 1])
+  })
+
   test('has passed where there is less than 200 ms left', async () => {
     for (const left of [200, 100, 1]) {
       mockTimeouts()
@@ -4427,6 +4448,19 @@ describeOverBoth('s3', () => {
       ],
       ['untouched', 'content'],
     )
+  })
+
+  test('picks another moment to refresh ahead at each 304', async () => {
+    mock.method(Math, 'random', () => 0)
+    const aws = await local({ objects: { [uri]: 'content' } })
+    const file = join(await temporaryFolder(), 'object')
+    const invoke = invoking({ s3: [{ uri, file, as: 'object' }] }, 'object')
+    await invoke()
+    for (let requests = 2; requests < 5; requests += 1) {
+      pass(50 * SECOND)
+      await invoke()
+      assert.equal(aws.requests.length, requests)
+    }
   })
 
   test('refreshes on the condition of the ETag: an unchanged object moves no data', async () => {
