@@ -305,19 +305,19 @@ export function withCache<
       return (handler as (...args: unknown[]) => unknown)(event, context, ...rest)
     }
 
-    if (!latest?.isFresh() || options.refreshOn) return invoke(streams, context, run)
+    if (!latest?.isFresh() || options.refreshOn) return invoke(context, run, streams)
     // With nothing to wait for, an async function would cost as much again as everything else.
     return new Promise((resolve) => resolve(run(latest as Reading)))
   }
 
   async function invoke(
-    streams: unknown,
     context: Partial<LambdaContext> & { readonly lambdaContext?: Partial<LambdaContext> },
     run: (reading: Reading) => unknown,
+    streams: unknown,
   ): Promise<unknown> {
-    const ahead: Promise<unknown>[] = []
     // A durable function's context holds Lambda's own. A time that is not positive is not enforced.
     const remaining = (context.lambdaContext ?? context).getRemainingTimeInMillis?.() as number
+    const ahead: Promise<unknown>[] = []
     const reader: Reader = { ahead, until: remaining > 0 ? Date.now() + remaining : undefined }
     deadline = reader.until
     try {
@@ -390,11 +390,8 @@ function define(
           ?.entries
     )
       throw refusal('a free name', as, 'as')
-    try {
-      Object.defineProperty(context, as, property)
-    } catch {
+    if (!Reflect.defineProperty(context, as, property))
       throw refusal('one not frozen', 'object', 'context')
-    }
   }
 }
 
@@ -453,8 +450,8 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
   const outcomes = await all(entries.map((entry) => readEntry(entry, reader)))
   // When the first of them expires or is to be refreshed ahead of time.
   const until = Math.min(
-    ...outcomes.flatMap(({ answers }, index) =>
-      answers.map((answer) => answer.time + (entries[index] as Entry).maxAge * 1000 * answer.ahead),
+    ...outcomes.flatMap(({ entry, answers }) =>
+      answers.map((answer) => answer.time + entry.maxAge * 1000 * answer.ahead),
     ),
   )
   const since = Date.now()
@@ -465,8 +462,8 @@ async function read(entries: readonly Entry[], reader: Reader): Promise<Reading>
       // A clock that was set back shows a time before the reading.
       return event === events && now >= since && now < until
     },
-    entries: outcomes.map(({ value }, index) => [
-      (entries[index] as Entry).as,
+    entries: outcomes.map(({ entry, value }) => [
+      entry.as,
       { configurable: true, get: Object.assign(() => value, { entries }) },
     ]),
   }
@@ -553,12 +550,7 @@ async function readOne(
   kind: SourceKind,
   options: EveryOption & Partial<Defaults>,
 ): Promise<unknown> {
-  const types = {
-    ...kind.types,
-    fetch: 'function',
-    credentials: 'function',
-    staleIfError: 'number >= 0',
-  }
+  const types = { ...FOR_ALL, ...kind.types }
   const entry = toEntry({ ...kind, types }, { ...options, as: kind.source })
   return (await readEntry(entry, { direct: true })).value
 }
@@ -583,6 +575,7 @@ interface SourceKind {
   readonly source: Source
   /** What a plain string stands for. */
   readonly option: 'name' | 'id' | 'uri' | 'as'
+  /** What each has to be: words with its `typeof` in them, or `array`. `''` takes anything. */
   readonly types: Readonly<Record<string, string>>
   load(call: Call, id: string, previous: Answer | undefined): Promise<Partial<Answer>>
 }
@@ -599,33 +592,36 @@ type EveryOption = Partial<
 
 /** Names that Lambda's context has, or that mean something to JavaScript. */
 const RESERVED_NAMES =
-  'prototype then logStreamName functionName functionVersion toJSON invokedFunctionArn ' +
-  'awsRequestId xRayTraceId tenantId w3c logGroupName fail done succeed ' +
-  'callbackWaitsForEmptyEventLoop clientContext memoryLimitInMB getRemainingTimeInMillis identity'
+  'xRayTraceId toJSON callbackWaitsForEmptyEventLoop succeed clientContext identity then ' +
+  'awsRequestId logGroupName functionVersion done prototype fail w3c ' +
+  'getRemainingTimeInMillis invokedFunctionArn tenantId logStreamName functionName ' +
+  'memoryLimitInMB'
 
-/** What each option of `withCache` has to be: words with its `typeof` in them, or `array`. */
+/** The types of the options that apply to all entries. */
 const FOR_ALL: Readonly<Record<string, string>> = {
-  secrets: 'array',
-  ssm: 'array',
-  s3: 'array',
-  refreshOn: 'function',
-  staleIfError: 'number >= 0',
   region: 'string',
   maxAge: 'number >= 0',
-  custom: 'array',
+  staleIfError: 'number >= 0',
   fetch: 'function',
   credentials: 'function',
 }
 
 function toEntries(given: Options): Entry[] {
   check(given, 'object', 'options')
-  const options = checked(FOR_ALL, given)
-  const taken = RESERVED_NAMES.split(' ')
+  const options = checked(given, {
+    ...FOR_ALL,
+    custom: 'array',
+    ssm: 'array',
+    s3: 'array',
+    secrets: 'array',
+    refreshOn: 'function',
+  })
   const entries = [SSM, SECRETS, S3, CUSTOM].flatMap((kind) =>
     (options[kind.source] ?? []).map((entry: EveryOption | string) =>
       toEntry(kind, entry, options),
     ),
   )
+  const taken = RESERVED_NAMES.split(' ')
   for (const { as } of entries) {
     // Every object has some, such as toString.
     if (taken.includes(as) || as in {}) throw refusal('a free name', as, 'as')
@@ -642,7 +638,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
     maxAge: Number(env('LAMBDA_CACHE_MAX_AGE')?.trim() || 60),
     staleIfError: 300,
     ...defaults,
-    ...checked(kind.types, own),
+    ...checked(own, kind.types),
   } as { -readonly [O in keyof Entry]: Entry[O] }
   check(options.maxAge, 'number >= 0', 'LAMBDA_CACHE_MAX_AGE')
   if (kind.source === 'custom') check(options.load, 'function', 'load')
@@ -666,7 +662,7 @@ function toEntry(kind: SourceKind, given: EveryOption | string, defaults?: Defau
 }
 
 /** Returns the options that are given, each of them known and of the right type. */
-function checked<T extends object>(types: Readonly<Record<string, string>>, given: T): T {
+function checked<T extends object>(given: T, types: Readonly<Record<string, string>>): T {
   const options = Object.entries(given).filter(
     ([option, value]) => option === 'default' || value !== undefined,
   )
@@ -679,9 +675,9 @@ function checked<T extends object>(types: Readonly<Record<string, string>>, give
 }
 
 function check(value: unknown, expected: string, option: string): void {
-  const type = Array.isArray(value) ? 'array' : typeof value
   const isInRange = typeof value === 'number' ? value >= 0 : (value ?? '') !== ''
-  if (!(isInRange && expected.includes(type)) && expected) {
+  const type = Array.isArray(value) ? 'array' : typeof value
+  if (expected && !(isInRange && expected.includes(type))) {
     throw refusal(expected, value === Object(value) ? type : value, option)
   }
 }
@@ -696,7 +692,7 @@ function lastSegment(
   // AWS trims the names of parameters, too.
   const id = kind.source === 'ssm' ? given.trim() : given
   const ofArn = regionOfArn(id)
-  if (region !== (ofArn ?? region) && region) throw refusal(`${ofArn} of the ARN`, region, 'region')
+  if (region && ofArn && region !== ofArn) throw refusal(`${ofArn} of the ARN`, region, 'region')
   if (kind.source === 's3' && !S3_URI.test(id)) throw refusal('s3://bucket/key', id, 'uri')
   return [id.replace(kind.source === 's3' ? /.*\//s : /^arn:.*:secret:.*|.*\/|:.*/gs, ''), id]
 }
@@ -780,16 +776,16 @@ interface Call extends Entry, Refresh {
   readonly bucket?: string
 }
 
-/** Failures that the log has a line about. */
-const warned = new WeakSet<object>()
-
 const cache = new Map<unknown, Cell>()
 
 /** A number for each function given as `credentials`: what is read with them is kept apart. */
 const providerIds = new WeakMap<object, number>()
 
+/** Failures that the log has a line about. */
+const warned = new WeakSet<object>()
+
 /** The codes that say that there is no such thing. */
-const MISSING = /^(Parameter(Version)?NotFound|NoSuch(Key|Version)|ResourceNotFoundException)$/
+const MISSING = /^(NoSuch(Key|Version)|Parameter(Version)?NotFound|ResourceNotFoundException)$/
 
 /** Counts requests and answers. */
 let events = 0
@@ -814,6 +810,7 @@ async function readEntry(entry: Entry, reader: Reader) {
   )
   return {
     answers,
+    entry,
     value: entry.names ? frozen(values) : (values[0] as [string, unknown])[1],
   }
 }
@@ -823,21 +820,21 @@ async function readEntry(entry: Entry, reader: Reader) {
  * alone after a failure; else a refresh, or the last one if that fails for a passing reason.
  */
 async function answerFor(entry: Entry, id: string, reader: Reader): Promise<Answer> {
-  const cell = cellOf(targetOf(entry, id), !reader.direct)
   // Seconds for which AWS is left alone after a refresh has failed.
   const RETRY_PAUSE = 5
+  const cell = cellOf(targetOf(entry, id), !reader.direct)
   const { until: end = Infinity, after = events } = reader
-  const isForced = reader.after || !entry.maxAge
   const answer = usable(entry, cell)
-  const isWanted = ({ order, time }: Answer): boolean =>
+  const isForced = reader.after || !entry.maxAge
+  const isWanted = ({ time, order }: Answer): boolean =>
     order > after || (!isForced && isYoungerThan(entry.maxAge, time))
   if (answer && isWanted(answer)) {
     const limit = Math.min(Date.now() + 300, end - 200)
     if (
+      reader.ahead &&
       !isForced &&
       Date.now() < limit &&
-      !isYoungerThan(entry.maxAge * answer.ahead, answer.time) &&
-      reader.ahead
+      !isYoungerThan(entry.maxAge * answer.ahead, answer.time)
     ) {
       // One attempt, beside the handler. If it fails, nothing happens: the value is good.
       answer.ahead = 1
@@ -912,7 +909,7 @@ function refreshOf(cell: Cell, until = 0, isAhead = false): Refresh {
     }
   }
 
-  const refresh = { until, isAhead, sent: {} as Refresh['sent'], wait, signal: controller.signal }
+  const refresh = { until, signal: controller.signal, sent: {} as Refresh['sent'], wait, isAhead }
   const answer = loadAnswer(cell, refresh)
   cell.refresh = refresh
   return refresh
@@ -962,8 +959,8 @@ function keep(cell: Cell, refresh: Refresh, loaded: Partial<Answer>): Answer {
 
 /** What an entry makes of an answer. */
 function convert(entry: Entry, answer: Answer): unknown {
-  const { value, cause: missing, parsed } = answer
   const { parse } = entry
+  const { cause: missing, parsed, value } = answer
   if (missing && 'default' in entry) return entry.default
   if (!('value' in answer)) throw missing
   if (!parse) return value
@@ -1031,7 +1028,7 @@ function isYoungerThan(seconds: number, time = Infinity): boolean {
 /** The cell with that key, which loads as the new one does, else the new one. */
 function cellOf(target: Cell, stays: boolean): Cell {
   const cell = cache.get(target.key) ?? target
-  if (cell.id !== target.id) throw refusal('a free name', cell.key, 'file')
+  if (target.id !== cell.id) throw refusal('a free name', cell.key, 'file')
   cell.load = target.load
   cell.stays ||= stays
   cache.set(cell.key, cell)
@@ -1045,9 +1042,9 @@ function targetOf(entry: Entry, id: string): Cell {
     decrypt,
     versionStage,
     versionId,
-    credentials,
-    fetch = globalThis.fetch as never,
     file,
+    fetch = globalThis.fetch as never,
+    credentials,
   } = entry
   if (credentials && !providerIds.has(credentials)) {
     events += 1
@@ -1079,7 +1076,7 @@ function targetOf(entry: Entry, id: string): Cell {
     endpoint,
     id: thing,
     load: (refresh, previous) =>
-      load({ ...entry, ...refresh, fetch, service, region }, id, previous),
+      load({ ...entry, ...refresh, service, fetch, region }, id, previous),
     key: file ? builtin('path').resolve(file) : thing,
   }
 }
@@ -1090,17 +1087,17 @@ const SSM: SourceKind = {
   source: 'ssm',
   load: loadParameters,
   types: {
+    as: 'string',
+    parse: 'function',
+    name: 'string',
     decrypt: 'boolean',
     list: 'boolean',
+    region: 'string',
+    default: '',
     names: 'array',
     recursive: 'boolean',
-    name: 'string',
-    default: '',
-    region: 'string',
-    as: 'string',
-    maxAge: 'number >= 0',
     path: 'string',
-    parse: 'function',
+    maxAge: 'number >= 0',
   },
   option: 'name',
 }
@@ -1144,7 +1141,7 @@ async function loadParameters(call: Call, id: string): Promise<Partial<Answer>> 
 function batchFor(call: Call): Batch {
   // AWS takes ten names at a time. A refresh ahead of time has one attempt, so it shares none.
   const open = openBatches.find(
-    ({ key, names }) =>
+    ({ names, key }) =>
       names.size < 10 &&
       call.isAhead === key.isAhead &&
       !call.until === !key.until &&
@@ -1159,7 +1156,7 @@ function batchFor(call: Call): Batch {
     openBatches = []
     return getParameters({ ...call, ...refresh }, names)
   }
-  const batch = { names, load, key: call }
+  const batch = { load, key: call, names }
   openBatches.push(batch)
   return batch
 }
@@ -1176,7 +1173,7 @@ async function getParameters(call: Call, names: Set<string>): Promise<Partial<An
     WithDecryption: call.decrypt,
     Names: [...names],
   })
-  for (const { Name, Value, Selector, ARN } of Parameters) {
+  for (const { Value, Name, Selector, ARN } of Parameters) {
     // AWS gives the name without the `:version` or `:label` that was asked for.
     for (const name of [Name, ARN]) if (name) set(name, { value: Value.toString() }, Selector)
   }
@@ -1200,7 +1197,7 @@ async function loadTree(call: Call, id: string): Promise<Partial<Answer>> {
     })
     // The values are as old as those of the first page.
     first ??= { ...call.sent }
-    for (const { Name, Value } of page.Parameters)
+    for (const { Value, Name } of page.Parameters)
       texts.push([Name.replace(id.slice(1), '').replace(/^\/+/, ''), Value.toString()])
     NextToken = page.NextToken
     if (tokens.has(NextToken)) throw invalidAnswer('same NextToken')
@@ -1224,19 +1221,19 @@ function split(list: string): readonly string[] {
 
 const SECRETS: SourceKind = {
   source: 'secrets',
-  load: loadSecret,
   types: {
     as: 'string',
-    maxAge: 'number >= 0',
-    versionStage: 'string',
-    default: '',
-    region: 'string',
     versionId: 'string',
     binary: 'boolean',
+    region: 'string',
+    default: '',
     id: 'string',
+    versionStage: 'string',
     parse: 'function',
+    maxAge: 'number >= 0',
   },
   option: 'id',
+  load: loadSecret,
 }
 
 /** API: GetSecretValue. */
@@ -1264,14 +1261,14 @@ const S3: SourceKind = {
   load: loadObject,
   types: {
     as: 'string',
-    maxAge: 'number >= 0',
-    file: 'string',
-    default: '',
-    region: 'string',
     versionId: 'string',
+    file: 'string',
     binary: 'boolean',
+    region: 'string',
+    default: '',
     uri: 'string',
     parse: 'function',
+    maxAge: 'number >= 0',
   },
   option: 'uri',
 }
@@ -1284,8 +1281,8 @@ const S3_URI = /^s3:\/\/(?![^/]*--(?:op|xa?)-s3\/)([\w.-]{3,255})\/(.+)$/s
 
 /** API: GetObject, conditional on the ETag while the earlier content is still there. */
 async function loadObject(call: Call, id: string, previous?: Answer): Promise<Partial<Answer>> {
+  const { binary, versionId, file } = call
   const [, bucket, key] = S3_URI.exec(id) as unknown as [string, string, string]
-  const { versionId, binary, file } = call
   const etag = (file && (await identify(file))) === previous?.identity && previous?.etag
   const {
     value: content,
@@ -1298,7 +1295,7 @@ async function loadObject(call: Call, id: string, previous?: Answer): Promise<Pa
     { headers: etag ? { 'if-none-match': etag } : {}, method: 'GET' },
     async (body) =>
       file
-        ? download(file, body)
+        ? download(body, file)
         : {
             value: binary
               ? new Uint8Array(await builtin('stream/consumers').buffer(body as never))
@@ -1326,12 +1323,12 @@ function identify(file: string): Promise<string | undefined> {
  * Downloads beside the target and renames: a reader sees the old file or the new one, and a failure
  * leaves the old one. Where several threads download to one file, the last rename wins.
  */
-async function download(file: string, body: AsyncIterable<Uint8Array>): Promise<Partial<Answer>> {
+async function download(body: AsyncIterable<Uint8Array>, file: string): Promise<Partial<Answer>> {
   const { resolve } = builtin('path')
-  // Of one length, whatever that of the target's name.
-  const prefix = `.lambda-cache-${sha256(resolve(file))}-`
   const folder = resolve(file, '..')
   const fs = builtin('fs').promises
+  // Of one length, whatever that of the target's name.
+  const prefix = `.lambda-cache-${sha256(resolve(file))}-`
   const temporary = `${folder}/${prefix}${Math.random()}`
   try {
     // Removes what a killed process has left: Lambda keeps /tmp when it replaces one. What belongs
@@ -1346,7 +1343,7 @@ async function download(file: string, body: AsyncIterable<Uint8Array>): Promise<
         await fs.rm(path).catch(() => {})
     }
     // Exclusive creation follows no link that somebody left there.
-    await fs.writeFile(temporary, body, { mode: 0o600, flag: 'wx' })
+    await fs.writeFile(temporary, body, { flag: 'wx', mode: 0o600 })
     const identity = await identify(temporary)
     await fs.rename(temporary, file)
     return { identity, value: file }
@@ -1363,9 +1360,9 @@ async function download(file: string, body: AsyncIterable<Uint8Array>): Promise<
 
 const CUSTOM: SourceKind = {
   source: 'custom',
-  load: loadCustom,
-  types: { as: 'string', maxAge: 'number >= 0', load: 'function' },
+  types: { as: 'string', load: 'function', maxAge: 'number >= 0' },
   option: 'as',
+  load: loadCustom,
 }
 
 async function loadCustom({ load }: Call): Promise<Partial<Answer>> {
@@ -1394,7 +1391,7 @@ interface HttpRequest {
 
 /** Failures that may pass by themselves, by error code and HTTP status: first, throttling. */
 const PASSING =
-  /(Throttl|SlowDown|Exceeded|TooMany|InProgress| 429$|NotComplete)|Timeout|EMFILE| 408$|Network|LoadFailed| 5..$/
+  /(Throttl|SlowDown|InProgress|Exceeded|TooMany| 429$|NotComplete)| 5..$|LoadFailed| 408$|Network|EMFILE|Timeout/
 
 /** What goes out all at once is neither sent nor answered in time. */
 const underWay = new Set<unknown>()
@@ -1441,7 +1438,7 @@ async function send(
 ): Promise<Exchanged> {
   let clockOffset = 0
   const began = Date.now()
-  const { signal, service, bucket = '' } = call
+  const { bucket = '', service, signal } = call
 
   /** One attempt, signed anew. Following a region or a clock, each of them once, is part of it. */
   async function sendOnce(attempt: number): Promise<Exchanged> {
@@ -1458,8 +1455,8 @@ async function send(
     })
     if (/[^ -~]/.test(Object.values(headers).join()))
       throw failure('RequestFailed', 'no header takes it')
-    const answer = await exchange({ ...unsigned, headers }, call, attempt, url, read)
-    if ((headers['if-none-match'] && answer.status === 304) || answer.status === 200) return answer
+    const answer = await exchange({ ...unsigned, headers }, call, url, attempt, read)
+    if (answer.status === 200 || (headers['if-none-match'] && answer.status === 304)) return answer
     const content = answer.value as string
     const bucketRegion =
       answer.headers.get('x-amz-bucket-region') ??
@@ -1468,7 +1465,7 @@ async function send(
       bucketRegions.set(bucket, bucketRegion)
       return sendOnce(attempt)
     }
-    if (/Signature expired|TooSkewed|yet current/.test(content) && !clockOffset) {
+    if (!clockOffset && /Signature expired|TooSkewed|yet current/.test(content)) {
       clockOffset = Date.parse(answer.headers.get('date') as string) - Date.now()
       if (clockOffset) return sendOnce(attempt)
     }
@@ -1485,14 +1482,14 @@ async function send(
         // Until the deadline if AWS throttles and there is nothing to serve, else three attempts.
         const left =
           isThrottled && call.until ? call.until - Date.now() : attempt < 3 ? Infinity : 0
-        // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
-        const longest = Math.min((isThrottled ? 500 : 25) * 2 ** attempt, 5000)
-        const pause = Math.min(Math.random() * longest, left)
-        if (left <= 0 || !passing || call.isAhead) {
+        if (!passing || call.isAhead || left <= 0) {
           if (isThrottled)
             (error as Error).message += `, ${attempt} attempts in ${(Date.now() - began) / 1000} s`
           throw error
         }
+        // A random pause of up to 50 ms, then 100. When throttled, of up to 1 s, then 2, 4 and 5.
+        const longest = Math.min((isThrottled ? 500 : 25) * 2 ** attempt, 5000)
+        const pause = Math.min(Math.random() * longest, left)
         await within(new Promise(() => {}), pause, signal).catch(() => {})
       }
     }
@@ -1503,15 +1500,15 @@ async function send(
 async function exchange(
   request: HttpRequest,
   call: Call,
-  attempt: number,
   url: string,
+  attempt: number,
   read?: (body: AsyncIterable<Uint8Array>) => Promise<Partial<Answer>>,
 ): Promise<Exchanged> {
   const controller = new AbortController()
+  const { origin } = new URL(url)
+  const { signal } = call
   // Bytes of an answer in JSON or XML: far more than AWS ever sends.
   const MAX_ANSWER_SIZE = 2 ** 23
-  const { signal } = call
-  const { origin } = new URL(url)
 
   /** Gives up after 2, 4 or 8 s without progress, whatever the transport makes of the abort. */
   async function inTime<V>(step: () => V | Promise<V>): Promise<V> {
@@ -1528,7 +1525,7 @@ async function exchange(
       countRequest(call.sent)
       return call.fetch(url, { ...request, signal: controller.signal, redirect: 'manual' })
     })
-    const { headers, status, body } = response
+    const { status, headers, body } = response
     if (!(body ?? response.text) || !headers) throw invalidAnswer('HTTP 200 without headers')
     const isWanted = status === 200 && read
 
@@ -1539,14 +1536,14 @@ async function exchange(
         const next = await inTime(() => reader.next())
         if (next.done) break
         size += next.value.length
-        if (size > MAX_ANSWER_SIZE && !isWanted) throw invalidAnswer('over 8 MiB')
+        if (!isWanted && size > MAX_ANSWER_SIZE) throw invalidAnswer('over 8 MiB')
         yield next.value
       }
       // A 304 may give the length of what it does not send. With a content-encoding, fetch has
       // taken that off.
       const length =
         status === 200 && !headers.get('content-encoding') && headers.get('content-length')
-      if (Number(length) !== size && length) throw failure('NetworkError', 'cut short')
+      if (length && Number(length) !== size) throw failure('NetworkError', 'cut short')
     }
 
     // Node's fetch empties a body without a reader once nobody holds its response. Without a body,
@@ -1557,7 +1554,7 @@ async function exchange(
     const content = await (isWanted
       ? read(whole)
       : builtin('stream/consumers').text(whole as never))
-    return { value: content, headers, status, origin }
+    return { value: content, origin, status, headers }
   } finally {
     // Whatever has not been read is not wanted.
     controller.abort()
@@ -1572,7 +1569,7 @@ function countRequest(sent: Refresh['sent']): void {
 
 /** AWS's own text stays out of the error: it can quote the request, token and all. */
 function refused(
-  { origin, headers, value: content, status }: Exchanged,
+  { origin, headers, status, value: content }: Exchanged,
   action: string,
 ): LambdaCacheError {
   const [, code = `Http${status}`] =
@@ -1617,7 +1614,7 @@ function unanswered(
   // The last cause says most, unless it is no error.
   const code = texts.pop() ?? texts[0]
   if (/\b(Z|ZSTD|ERR_)_/.test(all)) return invalidAnswer(`cannot decode it (${code})`)
-  const kind = /CERT|UNABLE_|ERR_INVALID_/.test(all)
+  const kind = /UNABLE_|CERT|ERR_INVALID_/.test(all)
     ? 'RequestFailed'
     : /timed?out/i.test(all)
       ? 'Timeout'
@@ -1674,10 +1671,10 @@ export async function httpsFetch(
   const text = (): Promise<string> => builtin('stream/consumers').text(body)
   return {
     text,
-    json: () => text().then(JSON.parse),
     headers: { get: (name) => response.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
-    status: response.statusCode as number,
     body,
+    status: response.statusCode as number,
+    json: () => text().then(JSON.parse),
   }
 }
 
@@ -1703,11 +1700,11 @@ async function* decoded(
         Record<string, ((options: { finishFlush: number }) => Transform) | undefined>
       >
       const known: Record<string, string> = {
-        br: 'BrotliDecompress',
+        deflate,
+        zstd: 'ZstdDecompress',
         'x-gzip': 'Gunzip',
         gzip: 'Gunzip',
-        zstd: 'ZstdDecompress',
-        deflate,
+        br: 'BrotliDecompress',
       }
       // To flush at the end, and not to finish, takes what ends too early as far as it goes.
       return zlib[`create${known[name]}`]?.({ finishFlush: 1 })
@@ -1763,15 +1760,15 @@ export interface Credentials {
 export function sign({
   credentials,
   headers,
-  method,
   url,
+  method,
   body = '',
-  region,
-  date,
   service,
+  date,
+  region,
 }: SignRequest): Record<string, string> {
   if (!(Number(date) >= 0)) throw refusal('a Date', date, 'date')
-  const { pathname, host, searchParams } = new URL(url)
+  const { searchParams, host, pathname } = new URL(url)
   const timestamp = date.toISOString().replace(/:|-|\.\d+/g, '')
   const signed: Record<string, string> & { authorization?: string; host?: string } = {}
   const given = {
@@ -1791,17 +1788,11 @@ export function sign({
   // S3 takes the path as it is sent; the other services normalise and encode it a second time.
   const path = service === 's3' ? pathname : encodePath(pathname).replace(/\/+/g, '/')
   const names = Object.keys(signed).sort()
-  // Sorted by name, then by value: a space comes before every character of an encoded name.
-  const query = [...searchParams]
-    .map((pair) => pair.map(encode).join(' '))
-    .sort()
-    .join('&')
-    .replace(/ /g, '=')
   const signedHeaders = names.join(';')
   const canonicalRequest = [
     method,
     path,
-    query,
+    canonicalQuery(searchParams),
     ...names.map((name) => `${name}:${signed[name]}`),
     '',
     signedHeaders,
@@ -1819,6 +1810,15 @@ export function sign({
     `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope.join('/')}, ` +
     `SignedHeaders=${signedHeaders}, Signature=${hmac(signingKey, stringToSign).toString('hex')}`
   return signed
+}
+
+/** Sorted by name, then by value: a space comes before every character of an encoded name. */
+function canonicalQuery(parameters: URLSearchParams): string {
+  return [...parameters]
+    .map((pair) => pair.map(encode).join(' '))
+    .sort()
+    .join('&')
+    .replace(/ /g, '=')
 }
 
 function sha256(data: string | Uint8Array): string {
@@ -1851,13 +1851,13 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   const secretAccessKey = env('AWS_SECRET_ACCESS_KEY')
   const sessionToken = env('AWS_SESSION_TOKEN')
   const { credentials: provider } = call
-  if (accessKeyId && !provider && secretAccessKey)
-    return { sessionToken, accessKeyId, secretAccessKey }
+  if (!provider && accessKeyId && secretAccessKey)
+    return { secretAccessKey, accessKeyId, sessionToken }
   const path = env('AWS_CONTAINER_CREDENTIALS_RELATIVE_URI')
   const url = (
     path ? `http://169.254.170.2${path}` : env('AWS_CONTAINER_CREDENTIALS_FULL_URI')
   ) as string
-  const load: Cell['load'] = (refresh) => loadCredentials({ ...call, ...refresh }, attempt, url)
+  const load: Cell['load'] = (refresh) => loadCredentials({ ...call, ...refresh }, url, attempt)
   const cell = cellOf({ load, key: providerIds.get(provider as never) ?? url }, !provider)
   const value = cell.answer?.value as Credentials | undefined
   const expires = Number(new Date(value?.expiration ?? 0))
@@ -1870,18 +1870,18 @@ async function getCredentials(call: Call, attempt: number): Promise<Credentials>
   }
 }
 
-async function loadCredentials(call: Call, attempt: number, url: string): Promise<Partial<Answer>> {
+async function loadCredentials(call: Call, url: string, attempt: number): Promise<Partial<Answer>> {
   // What a provider throws may quote a secret.
   const value = await (call.credentials
     ? Promise.resolve()
         .then(call.credentials)
         .catch((): undefined => undefined)
-    : fromContainer(call, attempt, url))
-  if (!value?.secretAccessKey || !value.accessKeyId) throw failure('NoCredentials', 'none')
+    : fromContainer(call, url, attempt))
+  if (!value?.accessKeyId || !value.secretAccessKey) throw failure('NoCredentials', 'none')
   return { value }
 }
 
-async function fromContainer(call: Call, attempt: number, url: string): Promise<Credentials> {
+async function fromContainer(call: Call, url: string, attempt: number): Promise<Credentials> {
   // Plain http only to AWS's own addresses: anyone else could read the token.
   if (
     !URL.canParse(url) ||
@@ -1911,16 +1911,16 @@ async function fromContainer(call: Call, attempt: number, url: string): Promise<
   } = await exchange(
     { headers: authorization ? { authorization } : {}, method: 'GET' },
     call,
-    attempt,
     url,
+    attempt,
   )
   if (status !== 200) throw failure('NoCredentials', `HTTP ${status} from ${origin}`, { status })
   const answer = JSON.parse(content as string)
   return {
     secretAccessKey: answer.SecretAccessKey,
-    expiration: answer.Expiration,
     accessKeyId: answer.AccessKeyId,
     sessionToken: answer.Token,
+    expiration: answer.Expiration,
   }
 }
 
@@ -1932,35 +1932,35 @@ const REGION = /^(?!fips)[a-z]+(-[a-z]+)+-\d+$/
 
 /** DNS suffixes of the partitions other than aws, by a part of their regions' names. */
 const DNS_SUFFIXES: Record<string, string> = {
-  cn: 'amazonaws.com.cn',
+  eusc: 'amazonaws.eu',
   isoe: 'cloud.adc-e.uk',
   isof: 'csp.hci.ic.gov',
   iso: 'c2s.ic.gov',
   isob: 'sc2s.sgov.gov',
-  eusc: 'amazonaws.eu',
+  cn: 'amazonaws.com.cn',
 }
 
 /** Without a slash at its end. For S3, the bucket is part of it. */
 function endpointOf(service: string, region: string, bucket = ''): string {
+  const fips = isOn('AWS_USE_FIPS_ENDPOINT')
+  const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
   const custom =
     !isOn('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS') &&
     (env(`AWS_ENDPOINT_URL_${service.replace('manager', '_manager').toUpperCase()}`) ||
       env('AWS_ENDPOINT_URL'))
-  const fips = isOn('AWS_USE_FIPS_ENDPOINT')
   const suffix = DNS_SUFFIXES[/iso\w?|^(cn|eusc)/.exec(region)?.[0] as string]
-  const dualStack = isOn('AWS_USE_DUALSTACK_ENDPOINT')
   if (!region) throw failure('NoRegion', 'set AWS_REGION')
   if (!custom && !REGION.test(region)) throw refusal('one like eu-west-1', region, 'region')
   if (
     (custom && !(URL.canParse(custom) && /^https?:\/\/[^\s@?#]+$/.test(custom))) ||
-    ((/iso|eusc/.test(region) || custom) && dualStack) ||
-    ((suffix || custom) && fips)
+    (dualStack && (custom || /iso|eusc/.test(region))) ||
+    (fips && (custom || suffix))
   ) {
     throw failure('InvalidEndpoint', `no URL in AWS_ENDPOINT_URL, FIPS or dual-stack: ${region}`)
   }
   // In GovCloud, the plain name of SSM is the FIPS one; that of Secrets Manager has IPv6.
   const name =
-    (service !== 'ssm' || !/-gov-/.test(region) || dualStack) && fips ? `${service}-fips` : service
+    fips && (service !== 'ssm' || !/-gov-/.test(region) || dualStack) ? `${service}-fips` : service
   const stack = service === 's3' && dualStack ? '.dualstack' : ''
   const api = suffix ? 'api.amazonwebservices.com.cn' : 'api.aws'
   const domain = service === 'ssm' && dualStack ? api : (suffix ?? 'amazonaws.com')
