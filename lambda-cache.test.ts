@@ -2260,6 +2260,8 @@ describe('direct access', () => {
       () => getSecret(7 as never),
       () => getObject('https://bucket/key'),
       () => getObject('s3://bucket/key', { fetch: 'fetch' } as never),
+      () => getParameter('/a', { refreshOn: () => true } as never),
+      () => getSecret('a', { ssm: ['/a'] } as never),
     ]) {
       const promise = call()
       assert.ok(promise instanceof Promise)
