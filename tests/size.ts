@@ -10,7 +10,7 @@ export interface Size {
 }
 
 /** The build fails above it. */
-export const LIMIT = 9216
+export const LIMIT = 11264
 
 /** Goals, in bytes: of the whole file, and of a bundle that imports one of its functions. */
 export const BUDGETS = [
