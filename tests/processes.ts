@@ -328,7 +328,7 @@ describeOverBoth('large objects', () => {
     const calls = aws.requests.length
     const { name, code, message } = present((await read()).error)
     assert.deepEqual({ name, code }, { name: 'LambdaCacheError', code: 'FileError' })
-    assert.equal(message, `s3 ${URI}: cannot write ${file} (EFBIG)`)
+    assert.equal(message, `s3 ${URI}: cannot write the file ${file} (EFBIG)`)
     assert.equal(aws.requests.length, calls + 1, 'another attempt would fill the disk again')
     assert.deepEqual(await readdir(folder), ['object'])
     assert.equal(await readFile(file, 'utf8'), 'old')

