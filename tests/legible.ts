@@ -17,7 +17,6 @@ const MIN_WORDS = 5
 const CASTS: readonly (readonly [code: string, reason: string])[] = [
   ['refreshOn) as never', 'the inferred types of a handler are not those of its wrapper'],
   ['= withCache as never', 'one function under two signatures'],
-  ['inner as Promise<never>', 'it brings no snapshot'],
   ['globalThis.fetch as never', "the types of Node.js and the DOM differ in a response's body"],
   ['...decoders] as never', 'a pipeline of unknown length has no overload'],
   ['getBuiltinModule(name) as never', 'it is typed by overloads, which no type parameter fits'],
