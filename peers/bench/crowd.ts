@@ -77,7 +77,8 @@ async function readCrowd(bundle: string, limits: Limits, transport: string): Pro
 /** The same bundle, with room for everybody in the line. */
 function withoutLine(bundle: string): string {
   const code = readFileSync(bundle, 'utf8')
-  const changed = code.replaceAll('size<20', `size<${OBJECTS}`)
+  const [, places] = /inLine:[\w$]+\(([\w$]+)\)/.exec(code) ?? []
+  const changed = code.replace(`${places}=20`, `${places}=${OBJECTS}`)
   if (changed === code) throw new Error('no line of 20 in lambda-cache.ts')
   const file = bundle.replace(/(?=\.mjs$)/, '-without-line')
   writeFileSync(file, changed)
