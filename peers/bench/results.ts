@@ -94,8 +94,11 @@ export interface Warm {
   readonly node: string
   readonly rounds: number
   readonly invocations: number
-  /** Four values each. */
+  readonly refreshes: number
+  /** Four values each, as they were first read. */
   readonly rows: readonly WarmRow[]
+  /** The same after so many refreshes, without the bare handler. */
+  readonly refreshed: readonly WarmRow[]
   /** lambda-cache with that many values. */
   readonly values: readonly WarmRow[]
 }
