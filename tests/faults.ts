@@ -130,11 +130,12 @@ describeOverBoth('faults', () => {
     code: string,
     headers: Record<string, string> = {},
   ): void {
-    const text = `${CANARY}-body`
+    const message = 'AWS says why'
+    const detail = `${CANARY}-body`
     const body =
       source === S3
-        ? `<Error><Code>${code}</Code><Message>${text}</Message></Error>`
-        : JSON.stringify({ __type: code, message: text })
+        ? `<Error><Code>${code}</Code><Message>${message}</Message><Detail>${detail}</Detail></Error>`
+        : JSON.stringify({ __type: code, message, detail })
     response.writeHead(status, headers).end(body)
   }
 
@@ -700,7 +701,7 @@ describeOverBoth('hostile surroundings', () => {
         AWS_CONTAINER_CREDENTIALS_FULL_URI: `${endpoint}/c`,
         AWS_CONTAINER_AUTHORIZATION_TOKEN: `${CANARY}-token`,
       })
-      assertKeepsSecrets(await failure(SSM.read(), { code: 'NoCredentials', status }))
+      assertKeepsSecrets(await failure(SSM.read(), { code: 'NoCredentials', httpStatus: status }))
     }
     assert.deepEqual(visitors, [])
   })
@@ -796,7 +797,7 @@ describeOverBoth('hostile surroundings', () => {
       const { fetch, sent } = script(
         xml(301, 'PermanentRedirect', { 'x-amz-bucket-region': region }),
       )
-      await failure(S3.read({ fetch }), { code: 'PermanentRedirect', status: 301 })
+      await failure(S3.read({ fetch }), { code: 'PermanentRedirect', httpStatus: 301 })
       assert.deepEqual(
         sent.map(({ url }) => url),
         ['https://bucket.s3.us-east-1.amazonaws.com/app/value'],

@@ -185,17 +185,18 @@ export function reply(
 /** An error of a JSON service. */
 export function refusal(
   code: string,
-  message = `${CANARY}-body`,
+  message = 'AWS says why',
   headers?: Record<string, string>,
 ): Response {
-  return reply(400, { __type: `com.amazonaws.service#${code}`, message }, headers)
+  const body = { __type: `com.amazonaws.service#${code}`, message, Detail: `${CANARY}-body` }
+  return reply(400, body, headers)
 }
 
 /** An error of S3. */
 export function xml(status: number, code: string, headers?: Record<string, string>): Response {
   return reply(
     status,
-    `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>${CANARY}-body</Message></Error>`,
+    `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>AWS says why</Message><Detail>${CANARY}-body</Detail></Error>`,
     headers,
   )
 }

@@ -65,6 +65,8 @@ export interface Delivery {
   readonly era: number
   /** Whether the cache should hold it. */
   isKept: boolean
+  /** Whether the file may not have been written. */
+  isDoubtful: boolean
 }
 
 /** A value in the hands of a handler, or of whoever read it directly. */

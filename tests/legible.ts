@@ -15,8 +15,10 @@ const MIN_WORDS = 5
 
 /** Casts that the compiler cannot do without: a part of the line, and the reason. */
 const CASTS: readonly (readonly [code: string, reason: string])[] = [
-  ['refreshOn) as never', 'the inferred types of a handler are not those of its wrapper'],
-  ['= withCache as never', 'one function under two signatures'],
+  [
+    'wrapped(handler as Handler, options) as never',
+    'the inferred types of a handler are not those of its wrapper',
+  ],
   ['globalThis.fetch as never', "the types of Node.js and the DOM differ in a response's body"],
   ['...decoders] as never', 'a pipeline of unknown length has no overload'],
   ['getBuiltinModule(name) as never', 'it is typed by overloads, which no type parameter fits'],
@@ -122,16 +124,24 @@ notes.push(`${expressions} regular expressions`)
 // ---- Texts of errors ----
 
 let texts = 0
-function check(text: ts.Expression): void {
+function check(text: ts.Expression, hint: ts.Expression | undefined): void {
   if (ts.isConditionalExpression(text)) {
-    check(text.whenTrue)
-    check(text.whenFalse)
+    check(text.whenTrue, hint)
+    check(text.whenFalse, hint)
     return
   }
-  const words = wordsOf(text)
-  if (words === undefined) return
+  const own = wordsOf(text)
+  if (own === undefined) return
+  const words = own + ((hint && wordsOf(hint)) ?? 0)
   texts += 1
   if (words < MIN_WORDS) report(text.getStart(), `an error of ${words} words: ${text.getText()}`)
+}
+
+/** The hint among an error's details, which ends its message. */
+function hintIn(details: ts.Expression): ts.Expression | undefined {
+  if (!ts.isObjectLiteralExpression(details)) return undefined
+  const property = details.properties.find((one) => one.name?.getText() === 'hint')
+  return property && ts.isPropertyAssignment(property) ? property.initializer : undefined
 }
 
 /** How many words a text has, if it is written where the error is made. */
@@ -152,7 +162,8 @@ visit(file, (node) => {
   if (!ts.isCallExpression(node)) return
   const index = MAKERS.get(node.expression.getText())
   const text = index === undefined ? undefined : node.arguments[index]
-  if (text) check(text)
+  const details = node.arguments[(index ?? 0) + 1]
+  if (text) check(text, details && hintIn(details))
 })
 notes.push(`${texts} texts of errors`)
 
@@ -163,7 +174,7 @@ const sections = [...source.matchAll(/^\/\/ -{4} (.+) -{4}$/gm)].map((match): Se
   const part = title.split(':')[0] as Part
   return { title, part: part === ('Border' as string) ? 'Wire' : part, start: match.index }
 })
-const [, list = ''] = /^\/\/ In this file.*\n((?:\/\/ {3}.+\n)+)/m.exec(source) ?? []
+const [, list = ''] = /^\/\/ In this file.*\n.*:\n((?:\/\/ {3}.+\n)+)/m.exec(source) ?? []
 const map = list.match(/(?<=^\/\/ {3}).+$/gm) ?? []
 const titles = sections.map(({ title }) => title)
 if (map.join() !== titles.join())

@@ -306,6 +306,8 @@ export class Run implements Listener {
       // Ahead of time, that there is no such thing changes nothing.
       if (CROWD.test(thing.id) || (isMissing && this.#ahead.has(request))) continue
       if (!isMissing && this.#isLost(request, thing, version)) continue
+      // A directory that is in the way of a download may be gone by its end.
+      const isDoubtful = this.#hasDirectory(thing)
       // What was abandoned and comes in late may be kept or not.
       const wanted = [...this.readers].filter(
         (reader) => reader.order < request.order && isWantedBy(reader, thing),
@@ -316,11 +318,11 @@ export class Run implements Listener {
         time,
         order,
         era: this.#eras.get(request) as number,
+        isDoubtful,
         isKept:
           !request.hasNext &&
           wanted.length > 0 &&
-          // A directory that is in the way of a download may be gone by its end.
-          !this.#hasDirectory(thing) &&
+          !isDoubtful &&
           (!this.#hasCrowds || this.#stay.has(thing)) &&
           // What began before the cache was cleared is kept for nobody else.
           wanted.every(({ era }) => era === this.#era),
@@ -339,7 +341,8 @@ export class Run implements Listener {
 
   /** Whether somebody has changed a file since it was downloaded. */
   #isTouched(thing: Thing): boolean {
-    const last = this.#deliveries.get(thing)?.at(-1)
+    const deliveries = this.#deliveries.get(thing) ?? []
+    const last = deliveries.filter(({ isDoubtful }) => !isDoubtful).at(-1)
     return (this.#touched.get(pathOf(thing.id)) ?? 0) > (last?.order ?? 0)
   }
 
