@@ -303,6 +303,12 @@ describe('types', () => {
       return withCache(
         async (_: unknown, context) => {
           const whole: Context = context
+          // @ts-expect-error: newer runtimes do not have it
+          void (() => context.succeed('result'))
+          // @ts-expect-error: newer runtimes do not have it
+          void (() => context.done())
+          // @ts-expect-error: newer runtimes do not have it
+          void (() => context.fail('error'))
           return [
             takesContext(context),
             takesContext(whole),
@@ -461,7 +467,7 @@ const ERRORS: readonly ErrorCase[] = [
   {
     code: 'InvalidOptions',
     message: "s3[0].uri: expected s3://bucket/key, got 'https://bucket/key'",
-    act: () => withCache(() => {}, { s3: ['https://bucket/key'] }),
+    act: () => withCache(() => {}, { s3: ['https://bucket/key' as string] }),
   },
   {
     code: 'InvalidOptions',
