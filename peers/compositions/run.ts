@@ -11,6 +11,7 @@ import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { type LocalAws, startLocalAws } from '../../examples/local-aws.js'
+import { frameworks } from './frameworks.js'
 import type { Report } from './harness.js'
 import { projects } from './projects.js'
 
@@ -34,6 +35,7 @@ const rows: Row[] = [
       }),
     ),
   ),
+  ...frameworks,
   ...projects,
 ].filter(({ what }) => words.length === 0 || words.some((word) => what.includes(word)))
 

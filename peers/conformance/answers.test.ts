@@ -338,11 +338,11 @@ function describeErrors(fetch: Fetch): void {
   for (const [service, error] of cases) {
     test(`understands the same error of ${service}: ${error.title}`, async () => {
       reply = error
-      const { code, status, requestId } = await refusalOf(ours[service]())
+      const { code, httpStatus, requestId } = await refusalOf(ours[service]())
       const { name, $metadata } = (await failureOf(sdks[service]())) as ErrorOfSdk
       assert.deepEqual(
-        { code, status, requestId },
-        { code: name, status: $metadata?.httpStatusCode, requestId: $metadata?.requestId },
+        { code, httpStatus, requestId },
+        { code: name, httpStatus: $metadata?.httpStatusCode, requestId: $metadata?.requestId },
       )
     })
   }
@@ -350,13 +350,13 @@ function describeErrors(fetch: Fetch): void {
     for (const error of ERRORS_WITHOUT_CODE) {
       test(`gives the status as the code where ${service} gives none: ${error.title}`, async () => {
         reply = error
-        const { code, status } = await refusalOf(ours[service]())
+        const { code, httpStatus } = await refusalOf(ours[service]())
         const { $metadata, $response } = (await failureOf(sdks[service]())) as ErrorOfSdk
         assert.deepEqual(
-          { code, status },
+          { code, httpStatus },
           {
             code: `Http${error.status}`,
-            status: $metadata?.httpStatusCode ?? $response?.statusCode,
+            httpStatus: $metadata?.httpStatusCode ?? $response?.statusCode,
           },
         )
       })
