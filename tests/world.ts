@@ -473,10 +473,17 @@ export function etagOf(version: number): string {
   return `"${version}"`
 }
 
+/** AWS's own sentence, which is passed on; the rest of its answer is not. */
+const WHY = 'AWS says why'
+
 function jsonError(code: string): string {
-  return JSON.stringify({ __type: `com.amazonaws#${code}`, message: `${CANARY} message` })
+  return JSON.stringify({
+    __type: `com.amazonaws#${code}`,
+    message: WHY,
+    detail: `${CANARY} detail`,
+  })
 }
 
 function s3Error(code: string): string {
-  return `<Error><Code>${code}</Code><Message>${CANARY} message</Message></Error>`
+  return `<Error><Code>${code}</Code><Message>${WHY}</Message><Detail>${CANARY} detail</Detail></Error>`
 }
