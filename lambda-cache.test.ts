@@ -2391,6 +2391,11 @@ describe('the deadline', () => {
 // ---- Direct access ----
 
 describe('direct access', () => {
+  test('parse JSON that Windows wrote, with a byte order mark', async () => {
+    await local({ secrets: { flags: '\uFEFF{"dark":true}' } })
+    assert.deepEqual(await getSecret('flags', { parse: json<Flags> }), { dark: true })
+  })
+
   test('shares the cache with every handler', async () => {
     const aws = await local({ parameters: { '/a': '1' } })
     const invoke = invoking({ ssm: ['/a'] }, 'a')
@@ -2553,6 +2558,7 @@ describe('options', () => {
       "'s3://bucket--usw2-az1--x-s3/key'",
     ],
     ['s3', { s3: [{ uri: 's3://alias-o1--op-s3/key' }] }, "'s3://alias-o1--op-s3/key'"],
+    ['s3[0].uri', { s3: ['s3://mfzwi23gnjvgw.mrap/key' as string] }, 'are not supported'],
     [
       's3',
       { s3: [{ uri: 's3://arn:aws:s3:eu-west-1:123456789012:accesspoint/name/key' }] },
@@ -4831,6 +4837,36 @@ describeOverBoth('s3', () => {
     )
   })
 
+  test('follows a bucket that moves again, and home again', async () => {
+    const aws = await local({ objects: { [uri]: 'content' } })
+    const read = () => getObject(uri, { ...inMemory, maxAge: 0 })
+    for (const region of ['eu-central-1', 'ap-south-1', 'us-east-1']) {
+      aws.putBucketRegion('bucket', region)
+      assert.equal(await read(), 'content', region)
+      assert.equal(await read(), 'content', region)
+    }
+    assert.deepEqual(
+      aws.requests.map(({ region }) => region),
+      [
+        ...['us-east-1', 'eu-central-1', 'eu-central-1'],
+        ...['eu-central-1', 'ap-south-1', 'ap-south-1'],
+        ...['ap-south-1', 'us-east-1', 'us-east-1'],
+      ],
+    )
+  })
+
+  test('asks the region of an entry first, whatever another one has learnt', async () => {
+    const aws = await local({ objects: { [uri]: 'content' } })
+    aws.putBucketRegion('bucket', 'eu-central-1')
+    await getObject(uri, inMemory)
+    aws.putBucketRegion('bucket', 'ap-south-1')
+    await getObject(uri, { ...inMemory, region: 'ap-south-1' })
+    assert.deepEqual(
+      aws.requests.map(({ region }) => region),
+      ['us-east-1', 'eu-central-1', 'ap-south-1'],
+    )
+  })
+
   const malformed = (region: string): Response =>
     reply(
       400,
@@ -5680,12 +5716,42 @@ describe('attempts', () => {
   }
 
   test('correct no clock without a date', async () => {
-    for (const date of ['', 'tomorrow']) {
+    for (const date of [
+      '',
+      'tomorrow',
+      'Thu, 01 Jan 1960 00:00:00 GMT',
+      'Sat, 13 Sep 99999 00:00:00 GMT',
+    ]) {
       const { fetch, sent } = script(refusal('InvalidSignatureException', expired, { date }))
       await failure(SSM.read({ fetch }), { code: 'InvalidSignatureException' })
       assert.equal(sent.length, 1)
     }
   })
+
+  test('are signed again where the clock is right to the millisecond, once', async () => {
+    const date = { date: new Date(START).toUTCString() }
+    mock.timers.setTime(Date.parse(date.date))
+    const { fetch, sent } = script(
+      refusal('InvalidSignatureException', expired, date),
+      SSM.answer('value'),
+    )
+    assert.equal(await SSM.read({ fetch }), 'value')
+    assert.equal(sent.length, 2)
+  })
+
+  const AFTER: readonly [what: string, headers: Record<string, string>, pauses: number[]][] = [
+    ['retry-after in seconds', { 'retry-after': '2' }, [2000, 2000]],
+    ['a date', { 'retry-after': new Date(START + 3000).toUTCString() }, [2322, 100]],
+    ['x-amz-retry-after in milliseconds', { 'x-amz-retry-after': '700' }, [700, 700]],
+    ['longer than 5 s more than the own pause', { 'retry-after': '60' }, [5050, 5100]],
+    ['less than the own pause', { 'x-amz-retry-after': '1' }, [50, 100]],
+    ['nonsense', { 'retry-after': 'soon', 'x-amz-retry-after': '-5' }, [50, 100]],
+  ]
+  for (const [what, headers, expected] of AFTER)
+    test(`wait for as long as AWS asks: ${what}`, async () => {
+      const answer = reply(500, '', headers)
+      assertPauses(await pauses(SECRETS, answer, { httpStatus: 500 }), ...expected)
+    })
 
   describeOverBoth('to a real server', () => {
     test('follow no redirect', async () => {
@@ -6665,6 +6731,27 @@ const S3_EXAMPLES: readonly [
 ]
 
 describe('Signature Version 4', () => {
+  test('drops the token of an earlier signature where the new credentials have none', () => {
+    const request: SignRequest = {
+      method: 'GET',
+      url: 'https://bucket.s3.amazonaws.com/key',
+      service: 's3',
+      region: 'us-east-1',
+      credentials: { accessKeyId: 'id', secretAccessKey: 'key', sessionToken: 'token' },
+      date: new Date(START),
+    }
+    const first = sign(request)
+    const credentials = { accessKeyId: 'other', secretAccessKey: 'key' }
+    const { authorization } = sign({ ...request, credentials })
+    const again = sign({
+      ...request,
+      headers: { 'X-Amz-Security-Token': 'token', ...first },
+      credentials,
+    })
+    assert.ok(!('x-amz-security-token' in again))
+    assert.equal(again.authorization, authorization)
+  })
+
   for (const [title, request, target, lines, hash, signature] of S3_EXAMPLES) {
     test(`signs the example of the S3 API Reference: ${title}`, () => {
       const signed = signing({
@@ -7165,6 +7252,35 @@ describe('credentials', () => {
       assert.deepEqual(keysIn(sent), ['provided', 'provided', 'promised'])
       for (const { headers } of sent)
         assert.equal(headers['x-amz-security-token'], `${CANARY}-token`)
+    })
+
+    for (const [code, source] of [
+      ['ExpiredTokenException', SSM],
+      ['UnrecognizedClientException', SECRETS],
+      ['InvalidClientTokenId', SECRETS],
+      ['InvalidAccessKeyId', S3],
+      ['ExpiredToken', S3],
+    ] as const)
+      test(`are asked for once more where AWS no longer takes them: ${code}`, async () => {
+        const over = source === S3 ? xml(403, code) : refusal(code)
+        const { fetch, sent } = script(({ headers }) =>
+          /Credential=(.*?)\//.exec(headers.authorization ?? '')?.[1] === 'new'
+            ? source.answer('value')
+            : over,
+        )
+        const names = ['old', 'new']
+        const credentials = mock.fn(() => given(names.shift() ?? 'newer', HOUR))
+        assert.equal(await source.read({ fetch, credentials }), 'value')
+        assert.deepEqual(keysIn(sent), ['old', 'new'])
+        assert.equal(await source.read({ fetch, credentials, maxAge: 0 }), 'value')
+        assert.equal(credentials.mock.callCount(), 2, 'and are kept')
+      })
+
+    test('that AWS never takes are asked for twice, and the error is its own', async () => {
+      const { fetch, sent } = script(refusal('ExpiredTokenException'))
+      const credentials = mock.fn(() => given('old', HOUR))
+      await failure(SSM.read({ fetch, credentials }), { code: 'ExpiredTokenException' })
+      assert.deepEqual([sent.length, credentials.mock.callCount()], [2, 2])
     })
 
     test('without a session token are sent without one', async () => {
