@@ -453,7 +453,8 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'InvalidOptions',
-    message: 'ssm[0].names: /a/key and /b/key both end in `key`',
+    message:
+      'ssm[0].names: /a/key and /b/key both end in `key`: read one of them in an entry of its own',
     act: () => withCache(() => {}, { ssm: [{ names: ['/a/key', '/b/key'], as: 'keys' }] }),
   },
   {
@@ -615,7 +616,7 @@ const ERRORS: readonly ErrorCase[] = [
   {
     code: 'SignatureDoesNotMatch',
     message:
-      's3 s3://bucket/app/value: SignatureDoesNotMatch (HTTP 403) from https://bucket.s3.us-east-1.amazonaws.com: AWS does not accept the signature: check AWS_SECRET_ACCESS_KEY, and proxies that change requests',
+      's3 s3://bucket/app/value: SignatureDoesNotMatch (HTTP 403) from https://bucket.s3.us-east-1.amazonaws.com: AWS does not accept the signature: check AWS_SECRET_ACCESS_KEY or what `credentials` returns, and proxies that change requests',
     // S3 quotes what it was sent.
     answers: [
       ({ headers }) =>
@@ -641,7 +642,7 @@ const ERRORS: readonly ErrorCase[] = [
   {
     code: 'Http502',
     message:
-      "s3 s3://bucket/app/value: HTTP 502 with text/plain from https://bucket.s3.us-east-1.amazonaws.com, 3 attempts in 0 ms: that is not AWS's answer: is a proxy in between?",
+      "s3 s3://bucket/app/value: HTTP 502 with text/plain from https://bucket.s3.us-east-1.amazonaws.com, 3 attempts in 0 ms: that is not AWS's answer: is a proxy in between, or `fetch` mocked?",
     answers: [reply(502, `<html>${CANARY}-body`)],
     act: (fetch) => S3.read({ fetch }),
   },
@@ -704,7 +705,7 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'BinarySecret',
-    message: 'secrets app/value: the secret is binary: set `binary: true`',
+    message: 'secrets app/value: the secret is binary, and no text: set `binary: true`',
     answers: [reply(200, { SecretBinary: Buffer.from(`${CANARY}-value`).toString('base64') })],
     act: (fetch) => SECRETS.read({ fetch }),
   },
@@ -5443,7 +5444,7 @@ describe('attempts', () => {
   for (const [shown, error] of [
     ['ECONNREFUSED', unreachable('ECONNREFUSED')],
     ['TimeoutError', new Error('mine', { cause: new DOMException('', 'TimeoutError') })],
-    ['RangeError', new RangeError('without a code')],
+    ['RangeError', new RangeError('network error')],
     ['Error', new Error('mine', { cause: `${CANARY}-body` })],
   ] as const)
     test(`show the code, else the name, of the last cause: ${shown}`, async () => {

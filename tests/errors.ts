@@ -19,6 +19,7 @@ import {
   getParameter,
   getParametersByPath,
   getSecret,
+  httpsFetch,
   json,
   LambdaCacheError,
   type Options,
@@ -314,6 +315,21 @@ const OPTIONS: readonly Row[] = [
     act: () => wrap({ maxAge: -1, retry: 3, ssm: ['/a'] }),
   },
   {
+    mistake: 'a mistake beside the entries, and one in them',
+    says: ['withCache.ssm', 'withCache.maxAge', 'secrets[0]', 's3[0].uri'],
+    act: () => wrap({ ssm: '/a', maxAge: -1, secrets: [{ name: 'a' }], s3: ['bucket/key'] }),
+  },
+  {
+    mistake: 'a promise for a handler',
+    says: ['a function first', 'a promise'],
+    act: () => withCache(Promise.resolve() as never, {}),
+  },
+  {
+    mistake: 'names of other libraries',
+    says: ['Did you mean `maxAge`?', 'Did you mean `parse`?', 'Did you mean `decrypt`?'],
+    act: () => wrap({ ssm: [{ name: '/a', ttl: 1, transform: 'json', WithDecryption: true }] }),
+  },
+  {
     mistake: 'mistakes in several entries',
     says: ['ssm[0].maxAge', 'ssm[0].decrypt', 'secrets[0].id', 's3[0].uri'],
     act: () =>
@@ -368,6 +384,12 @@ const ENVIRONMENTS: readonly Row[] = [
     mistake: 'no credentials',
     says: ['no credentials', 'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', '`credentials`'],
     environment: { AWS_ACCESS_KEY_ID: '' },
+    act: () => getParameter('/a'),
+  },
+  {
+    mistake: 'a profile',
+    says: ['AWS_PROFILE is not read', 'option `credentials`'],
+    environment: { AWS_ACCESS_KEY_ID: '', AWS_PROFILE: 'dev' },
     act: () => getParameter('/a'),
   },
   {
@@ -620,6 +642,14 @@ const NETWORK: readonly Row[] = [
     },
   },
   {
+    mistake: 'https to a port that speaks http, over httpsFetch',
+    says: ['no TLS at https://127.0.0.1', 'http:// instead?'],
+    act: ({ aws }) => {
+      process.env.AWS_ENDPOINT_URL = aws.url.replace('http:', 'https:')
+      return getParameter('/a', { fetch: httpsFetch })
+    },
+  },
+  {
     mistake: 'a host that is not there',
     says: ['cannot resolve', 'ssm.internal.example', 'ENOTFOUND'],
     environment: { AWS_ENDPOINT_URL: 'http://ssm.internal.example' },
@@ -742,6 +772,11 @@ const FUNCTIONS: readonly Row[] = [
     act: () => getSecret('binary'),
   },
   {
+    mistake: 'a binary secret with parse',
+    says: ['the secret is binary', '`parse` takes text', '`custom`'],
+    act: () => getSecret('binary', { parse: json }),
+  },
+  {
     mistake: 'a load that throws',
     says: ['custom rates', '`load` threw RangeError', '`cause`'],
     act: () => {
@@ -760,6 +795,24 @@ const FUNCTIONS: readonly Row[] = [
     mistake: 'a fetch without headers',
     says: ['the option `fetch` returned no Response', '`headers`'],
     act: () => getParameter('/a', { fetch: (async () => ({ json: async () => ({}) })) as never }),
+  },
+  {
+    mistake: 'a fetch whose body is a text',
+    says: ['the option `fetch` returned no Response', '`body`', 'Response.json'],
+    act: () => {
+      const response = { status: 200, headers: new Headers(), body: CANARY }
+      return getParameter('/a', { fetch: (async () => response) as never })
+    },
+  },
+  {
+    mistake: 'a fetch that throws an error of its own',
+    says: ['the option `fetch` failed with Error', '3 attempts', 'call it yourself'],
+    act: () =>
+      getParameter('/a', {
+        fetch: async () => {
+          throw new Error(CANARY)
+        },
+      }),
   },
   {
     mistake: 'a fetch that answers another call',

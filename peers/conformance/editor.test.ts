@@ -125,6 +125,15 @@ const MISTAKES: readonly Mistake[] = [
   },
 ]
 
+/** What the compiler does not know of the names, as the error says that a property is missing. */
+const UNKNOWN: readonly (readonly [options: string, says: RegExp])[] = [
+  ['secrets: [process.env.ID as string],', /set `as`, or write the options `as const satisfies/],
+  [
+    "secrets: ['arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-AbCdEf'],",
+    /the ARN of a secret ends in random characters: set `as`/,
+  ],
+]
+
 const FINE: readonly (readonly string[])[] = [
   ["ssm: ['/a', { names: ['/x/a', '/x/b'], as: 'all' }, { path: '/p', recursive: true }],"],
   ['s3: [process.env.URI as string],', 'maxAge: 1,'],
@@ -143,6 +152,12 @@ for (const wrapper of ['withCache', 'withCacheStream'] as const) {
     await copyFile(join(peers, '..', 'lambda-cache.ts'), join(folder, 'lambda-cache.ts'))
     const programs = [...MISTAKES.map(({ options }) => options), ...FINE]
     const names = programs.map((_, index) => `program-${index}.ts`)
+    const using = head.replace('void [event, context]', 'void [event, context.db]')
+    for (const [index, [options]] of UNKNOWN.entries()) {
+      const lines = [`import { ${wrapper} } from './lambda-cache.js'`, using, options, '})']
+      names.push(`unknown-${index}.ts`)
+      await writeFile(join(folder, `unknown-${index}.ts`), lines.join('\n'))
+    }
     for (const [index, options] of programs.entries()) {
       const lines = [`import { ${wrapper} } from './lambda-cache.js'`, head, ...options, '})']
       await writeFile(join(folder, names[index] as string), lines.join('\n'))
@@ -167,6 +182,15 @@ for (const wrapper of ['withCache', 'withCacheStream'] as const) {
           assert.equal(errors.length, 1, errors.join('\n'))
           assert.equal(Number(/\((\d+),/.exec(first)?.[1]), line + 3, first)
           assert.match(first, says)
+        })
+      }
+      for (const [index, [options, says]] of UNKNOWN.entries()) {
+        test(`a name that is not known: ${options}, TypeScript ${version}`, () => {
+          const errors = stdout.split(/\n(?=\S)/)
+          const [first = '', second] = errors.filter((text) => text.startsWith(`unknown-${index}`))
+          assert.match(first, /Property 'db' does not exist/)
+          assert.match(first, says)
+          assert.equal(second, undefined)
         })
       }
       for (const [index, options] of FINE.entries()) {
