@@ -788,17 +788,17 @@ const FUNCTIONS: readonly Row[] = [
   },
   {
     mistake: 'a fetch that returns nothing',
-    says: ['the option `fetch` returned undefined', 'not a Response'],
+    says: ['the option `fetch` returned undefined', 'no Response'],
     act: () => getParameter('/a', { fetch: (async () => {}) as never }),
   },
   {
     mistake: 'a fetch without headers',
-    says: ['the option `fetch` returned no Response', '`headers`'],
+    says: ['the option `fetch` returned an object', 'no Response', '`headers`'],
     act: () => getParameter('/a', { fetch: (async () => ({ json: async () => ({}) })) as never }),
   },
   {
     mistake: 'a fetch whose body is a text',
-    says: ['the option `fetch` returned no Response', '`body`', 'Response.json'],
+    says: ['the option `fetch` returned an object', '`body`', 'no Response', 'Response.json'],
     act: () => {
       const response = { status: 200, headers: new Headers(), body: CANARY }
       return getParameter('/a', { fetch: (async () => response) as never })

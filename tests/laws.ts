@@ -96,6 +96,9 @@ export interface Served {
 
 const SECOND = 1000
 
+/** All waiting ends so many milliseconds before a deadline. */
+const TIME_TO_REPORT = 200
+
 /** Whether a time was less than so many seconds ago at some moment since the reader began. */
 export function isYoungerThan(seconds: number, { times }: Reader, time: number): boolean {
   return times.some((from, index) => {
@@ -139,6 +142,7 @@ export const OF_VALUES = {
     !isForced(served) ||
     served.requests > 0 ||
     served.isCrowded ||
+    served.reader.remaining <= TIME_TO_REPORT ||
     served.reader.joins.has(served.want.thing),
 
   aForcedReadIsNotOlderThanItsBeginning: (served: Served) =>
@@ -170,7 +174,11 @@ export const OF_VALUES = {
     reader.remaining === Infinity ||
     reader.runs > 1 ||
     !reader.wants.every(({ thing }) => reader.usable.has(thing)) ||
-    now - reader.begun <= reader.remaining / 2 + lost - reader.lost + 1,
+    now - reader.begun <=
+      Math.max(0, Math.min(reader.remaining / 2, reader.remaining - TIME_TO_REPORT)) +
+        lost -
+        reader.lost +
+        1,
 }
 
 /** An invocation or a read that failed. */
@@ -202,7 +210,8 @@ export const OF_ERRORS = {
     reader.remaining < Infinity ||
     reader.wants.some(({ thing }) => reader.joins.has(thing)) ||
     (error as LambdaCacheError).code !== 'Timeout' ||
-    now - reader.begun >= 2 * SECOND,
+    // An attempt has two seconds, or one after a clock was set forward by more than ten.
+    now - reader.begun >= SECOND,
 
   anErrorHoldsNoSecret: ({ error }: Failed) =>
     !inspect(error, { depth: 9, showHidden: true }).includes(CANARY),

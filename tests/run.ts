@@ -221,6 +221,8 @@ export class Run implements Listener {
         },
         getBuiltinModule: builtin,
         uptime: () => clock.monotonic / 1000,
+        pid: 1,
+        kill: () => true,
       },
       console: { ...console, warn: (line: string) => this.#warnings.push(line) },
       Date: clock.Date,
@@ -473,6 +475,9 @@ export class Run implements Listener {
   touch(index: number, how: 'remove' | 'change' | 'directory'): void {
     const path = `/tmp/f${index}`
     this.#touched.set(path, this.moment().order)
+    // Whoever is to be given the path has it downloaded again.
+    for (const { wants, lacks } of this.readers)
+      for (const { thing } of wants) if (pathOf(thing.id) === path) lacks.add(thing)
     if (how === 'remove') this.disk.files.delete(path)
     else this.disk.put(path, how, how === 'directory')
   }
@@ -548,6 +553,7 @@ export class Run implements Listener {
       .filter(({ isKept, era }) => isKept && era === this.#era)
       .sort((one, other) => one.request.order - other.request.order)
       .at(-1)
+    if (want.thing.kind === 'file' && this.#isTouched(want.thing)) return undefined
     return newest?.version === undefined && want.default === undefined ? undefined : newest
   }
 
@@ -574,7 +580,7 @@ export class Run implements Listener {
   #serve(reader: Reader, want: Want, value: unknown): void {
     this.#noteTime()
     const { thing } = want
-    const { version, expected, isThere } = this.#versionOf(want, value)
+    const { version, expected, isThere } = this.#versionOf(want, value, reader.order)
     const deliveries = (this.#deliveries.get(thing) ?? []).filter(
       (delivery) => delivery.era >= reader.era && delivery.version === version,
     )
@@ -610,10 +616,11 @@ export class Run implements Listener {
     this.#check({ aReaderGetsWhatItAskedFor }, { want, value, expected })
   }
 
-  /** Which version a value shows, and the value as it should be in that version. */
+  /** Which version a value shows to a reader who began then, and the value as it should be in it. */
   #versionOf(
     want: Want,
     value: unknown,
+    since = Infinity,
   ): Pick<Served, 'expected' | 'isThere'> & Pick<Delivery, 'version'> {
     const { thing } = want
     const isMissing = value === want.default
@@ -645,11 +652,14 @@ export class Run implements Listener {
     }
     const path = pathOf(thing.id)
     const file = this.disk.files.get(path)
-    const isTouched = this.#isTouched(thing)
+    // What happens to a file while a reader waits for something else goes unnoticed.
+    const isTouchedMeanwhile = this.#isTouched(thing) && (this.#touched.get(path) ?? 0) > since
     return {
-      version: isTouched ? this.#deliveries.get(thing)?.at(-1)?.version : versionIn(file?.content),
+      version: isTouchedMeanwhile
+        ? this.#deliveries.get(thing)?.at(-1)?.version
+        : versionIn(file?.content),
       expected: path,
-      isThere: isTouched || file?.isDirectory === false,
+      isThere: isTouchedMeanwhile || (file?.isDirectory === false && !this.#isTouched(thing)),
     }
   }
 

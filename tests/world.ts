@@ -102,7 +102,7 @@ interface DiskFile {
   modified: number
 }
 
-/** The part of `fs.promises` that is used, in memory. */
+/** The part of `fs` that is used, in memory. */
 export class Disk {
   readonly files = new Map<string, DiskFile>()
   #inodes = 0
@@ -125,13 +125,15 @@ export class Disk {
     return file
   }
 
+  readonly lstatSync = (path: string) => {
+    const { inode, content, modified } = this.#get(path, 'lstat')
+    return { ino: inode, size: content.length, mtimeMs: modified, mtime: new Date(modified) }
+  }
+
   readonly promises = {
     readdir: async (folder: string): Promise<string[]> =>
       [...this.files.keys()].map((path) => path.replace(`${folder}/`, '')),
-    lstat: async (path: string) => {
-      const { inode, content, modified } = this.#get(path, 'lstat')
-      return { ino: inode, size: content.length, mtimeMs: modified, mtime: new Date(modified) }
-    },
+    lstat: async (path: string) => this.lstatSync(path),
     rm: async (path: string, options: { readonly force?: boolean } = {}) => {
       if (options.force && !this.files.has(path)) return
       if (this.#get(path, 'rm').isDirectory) throw refusal('ERR_FS_EISDIR', 'rm')
@@ -142,8 +144,8 @@ export class Disk {
       this.files.set(to, this.#get(from, 'rename'))
       this.files.delete(from)
     },
-    utimes: async (path: string, _accessed: Date, modified: Date) => {
-      this.#get(path, 'utime').modified = modified.getTime()
+    utimes: async (path: string, _accessed: number, modified: number) => {
+      this.#get(path, 'utime').modified = modified * 1000
     },
     writeFile: async (path: string, body: AsyncIterable<Uint8Array> | Iterable<string>) => {
       if (this.files.has(path)) throw refusal('EEXIST', 'open')
