@@ -553,9 +553,9 @@ const ERRORS: readonly ErrorCase[] = [
   },
   {
     code: 'InvalidEndpoint',
-    message: 'ssm /app/value: cn-north-1 has no FIPS or dual-stack address',
+    message: 's3 s3://bucket/app/value: S3 has no FIPS address in the region cn-north-1',
     environment: { AWS_REGION: 'cn-north-1', AWS_USE_FIPS_ENDPOINT: 'true' },
-    act: (fetch) => SSM.read({ fetch }),
+    act: (fetch) => S3.read({ fetch }),
   },
   {
     code: 'ParameterNotFound',
@@ -7538,6 +7538,37 @@ describe('endpoints', () => {
       'secretsmanager.cn-north-1.amazonaws.com.cn',
       'bucket.s3.dualstack.cn-north-1.amazonaws.com.cn',
     ],
+    ...(
+      [
+        ['us-iso-east-1', 'c2s.ic.gov', 'api.aws.ic.gov'],
+        ['us-isob-east-1', 'sc2s.sgov.gov', 'api.aws.scloud'],
+        ['eu-isoe-west-1', 'cloud.adc-e.uk', 'api.cloud-aws.adc-e.uk'],
+        ['us-isof-south-1', 'csp.hci.ic.gov', 'api.aws.hci.ic.gov'],
+        ['eusc-de-east-1', 'amazonaws.eu', 'api.amazonwebservices.eu'],
+      ] as const
+    ).flatMap(([region, suffix, dualStackSuffix]): (typeof SDK)[number][] => [
+      [
+        region,
+        FIPS,
+        `ssm-fips.${region}.${suffix}`,
+        `secretsmanager-fips.${region}.${suffix}`,
+        `bucket.s3-fips.${region}.${suffix}`,
+      ],
+      [
+        region,
+        DUAL_STACK,
+        `ssm.${region}.${dualStackSuffix}`,
+        `secretsmanager.${region}.${dualStackSuffix}`,
+        `bucket.s3.dualstack.${region}.${suffix}`,
+      ],
+      [
+        region,
+        BOTH,
+        `ssm-fips.${region}.${dualStackSuffix}`,
+        `secretsmanager-fips.${region}.${dualStackSuffix}`,
+        `bucket.s3-fips.dualstack.${region}.${suffix}`,
+      ],
+    ]),
     [
       'eu-west-1',
       { AWS_USE_FIPS_ENDPOINT: 'false', AWS_USE_DUALSTACK_ENDPOINT: '' },
@@ -7658,24 +7689,6 @@ describe('endpoints', () => {
       'exclude each other',
       'AWS_ENDPOINT_URL',
     ]),
-    ...[FIPS, BOTH].map((variables): (typeof REFUSED)[number] => [
-      { AWS_REGION: 'cn-north-1', ...variables },
-      'InvalidEndpoint',
-      'cn-north-1',
-    ]),
-    ...[
-      'us-iso-east-1',
-      'us-isob-east-1',
-      'eu-isoe-west-1',
-      'us-isof-south-1',
-      'eusc-de-east-1',
-    ].flatMap((AWS_REGION) =>
-      [FIPS, DUAL_STACK].map((variables): (typeof REFUSED)[number] => [
-        { AWS_REGION, ...variables },
-        'InvalidEndpoint',
-        AWS_REGION,
-      ]),
-    ),
     ...[
       'localhost:4566',
       '127.0.0.1',

@@ -33,6 +33,8 @@ export interface Reader {
   readonly remaining: number
   /** As {@link Served.lost}, by then. */
   readonly lost: number
+  /** Whether it is a direct read that began while a handler ran, in which it may have been. */
+  readonly isAmidst: boolean
   /** What others waited for when it began. */
   readonly joins: ReadonlySet<Thing>
   /** What was usable when it began, be it stale. */
@@ -208,6 +210,7 @@ export const OF_ERRORS = {
 
   noDeadlineIsNoTimeout: ({ reader, error, now }: Failed) =>
     reader.remaining < Infinity ||
+    reader.isAmidst ||
     reader.wants.some(({ thing }) => reader.joins.has(thing)) ||
     (error as LambdaCacheError).code !== 'Timeout' ||
     // An attempt has two seconds, or one after a clock was set forward by more than ten.

@@ -527,6 +527,7 @@ export class Run implements Listener {
       era: this.#era,
       begun: clock.monotonic,
       lost: clock.lost,
+      isAmidst: kind === 'read' && [...this.readers].some(({ isHandling }) => isHandling),
       joins: new Set([...this.readers].flatMap(({ needs }) => [...needs])),
       usable: among((want) =>
         wants

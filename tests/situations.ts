@@ -971,3 +971,48 @@ describe('expressions', () => {
     }
   })
 })
+
+describe('addresses', () => {
+  const NAMES: readonly (readonly [bucket: string, host: string, path: string])[] = [
+    ['-bucket', 's3.us-east-1.amazonaws.com', '/-bucket/key'],
+    ['bucket-', 's3.us-east-1.amazonaws.com', '/bucket-/key'],
+    ['b'.repeat(63), `${'b'.repeat(63)}.s3.us-east-1.amazonaws.com`, '/key'],
+    ['b'.repeat(64), 's3.us-east-1.amazonaws.com', `/${'b'.repeat(64)}/key`],
+    ['My_Bucket', 's3.us-east-1.amazonaws.com', '/My_Bucket/key'],
+    ['a.b', 's3.us-east-1.amazonaws.com', '/a.b/key'],
+  ]
+  for (const [bucket, host, path] of NAMES) {
+    test(`have the bucket where it can stand: ${bucket}`, async () => {
+      const { fetch, sent } = script(reply(200, 'content'))
+      await getObject(`s3://${bucket}/key`, { fetch, binary: true })
+      assert.equal(sent[0]?.url, `https://${host}${path}`)
+    })
+  }
+
+  test('of a bucket that no URL can carry are refused, and no others', async () => {
+    const { fetch, sent } = script(reply(200, 'content'))
+    const read = getObject('s3://xn--bucket/key', { fetch, binary: true })
+    await failure(read, { code: 'UnsupportedKey' }, 'xn--')
+    await getObject('s3://xn--mnchen-3ya/key', { fetch, binary: true })
+    assert.equal(sent.length, 1)
+  })
+
+  test('for S3 there is none with FIPS in China, and for the others there is', async () => {
+    Object.assign(process.env, { AWS_REGION: 'cn-north-1', AWS_USE_FIPS_ENDPOINT: 'true' })
+    const { fetch, sent } = script(echo)
+    await failure(
+      getObject('s3://bucket/key', { fetch }),
+      { code: 'InvalidEndpoint' },
+      'cn-north-1',
+    )
+    await getSecret('a', { fetch })
+    await getParameter('/a', { fetch })
+    assert.deepEqual(
+      sent.map(({ url }) => url),
+      [
+        'https://secretsmanager-fips.cn-north-1.amazonaws.com.cn/',
+        'https://ssm-fips.cn-north-1.amazonaws.com.cn/',
+      ],
+    )
+  })
+})
