@@ -69,6 +69,8 @@ export interface Delivery {
   isKept: boolean
   /** Whether the file may not have been written. */
   isDoubtful: boolean
+  /** Whether no `parse` takes it. */
+  readonly isBad: boolean
 }
 
 /** A value in the hands of a handler, or of whoever read it directly. */
@@ -189,6 +191,10 @@ export interface Failed {
   readonly error: unknown
   /** Whether another wrapper has a property of that name on the same context. */
   readonly isClash: boolean
+  /** Whether the bucket has moved since the reader began. */
+  readonly hasMoved: boolean
+  /** What `parse` took once and may still be served, of what it does not take now. */
+  readonly parsed: readonly Thing[]
   /** Whether so much has been read directly that something else has to go. */
   readonly hasCrowds: boolean
   /** By the monotonic clock. */
@@ -215,6 +221,16 @@ export const OF_ERRORS = {
     (error as LambdaCacheError).code !== 'Timeout' ||
     // An attempt has two seconds, or one after a clock was set forward by more than ten.
     now - reader.begun >= SECOND,
+
+  noOptionsAreInvalid: ({ error, isClash }: Failed) =>
+    isClash || (error as LambdaCacheError).code !== 'InvalidOptions',
+
+  aBucketThatMovesIsFound: ({ error, hasMoved }: Failed) =>
+    hasMoved || (error as LambdaCacheError).code !== 'PermanentRedirect',
+
+  aBadValueHidesNoGoodOne: ({ error, parsed }: Failed) =>
+    (error as LambdaCacheError).code !== 'ParseError' ||
+    !parsed.some(({ id }) => isNamed(error, id)),
 
   anErrorHoldsNoSecret: ({ error }: Failed) =>
     !inspect(error, { depth: 9, showHidden: true }).includes(CANARY),
@@ -278,8 +294,9 @@ export const OF_COLD_STARTS = {
   aColdStartMakesNoMoreCallsThanItMust({ reader, requests }: ColdStart) {
     const things = [...new Set(reader.wants.map(({ thing }) => thing))]
     const names = things.filter(({ kind }) => kind === 'parameter')
-    const regions = [...new Set(names.map(({ region }) => region))]
-    const batches = regions.map((region) => names.filter((name) => name.region === region).length)
+    const placeOf = ({ region, account }: Thing): string => `${region} ${account}`
+    const places = [...new Set(names.map(placeOf))]
+    const batches = places.map((place) => names.filter((name) => placeOf(name) === place).length)
     const calls = batches.reduce((sum, count) => sum + Math.ceil(count / 10), 0)
     return requests.length <= calls + things.length - names.length
   },
@@ -300,6 +317,21 @@ export const OF_RUNS = {
     // The path stays the same when a file changes, and what is loaded counts as new.
     reader.wants.some(({ thing: { kind } }) => kind === 'file' || kind === 'custom') ||
     inspect(values) !== inspect(reader.values),
+}
+
+/** The end of direct access in a handler. */
+interface DirectAccess {
+  readonly reader: Reader
+  /** When it began and when it ended, by the monotonic clock. */
+  readonly begun: number
+  readonly now: number
+  readonly lost: number
+}
+
+/** Laws of direct access in a handler. */
+export const OF_DIRECT_ACCESS = {
+  directAccessEndsBeforeItsInvocation: ({ reader, begun, now, lost }: DirectAccess) =>
+    now <= Math.max(begun, reader.begun + reader.remaining) + lost - reader.lost,
 }
 
 /** The end of an invocation or a read. */

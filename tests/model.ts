@@ -103,6 +103,7 @@ const wrapperPlans: fc.Arbitrary<WrapperPlan> = fc.record({
   staleIfError: optional(fc.constantFrom(0, 10)),
   refreshes: fc.boolean(),
   sharesNames: fc.boolean(),
+  hasProvider: fc.boolean(),
   isOuter: fc.boolean(),
 })
 
@@ -114,6 +115,7 @@ const invocations = commandOf(
     remaining: fc.constantFrom(undefined, 0, 100, 1000, 3000, 30_000),
     takes: fc.constantFrom(0, 10, 1000),
     blocks: fc.constantFrom(0, 0, 500, 5000),
+    reads: fc.constantFrom(false, false, true),
     fails: fc.constantFrom(undefined, undefined, 'stale' as const, 'other' as const),
   }),
   (run, plan) => run.invoke(plan),
@@ -186,6 +188,7 @@ const changes = commandOf(
       { isMissing: false },
       { isDenied: true },
       { isDenied: false },
+      { isBad: true },
     ),
   }),
   (run, { which, state }) => run.change([...run.aws.things][which] as Thing, state),
@@ -213,7 +216,27 @@ const touches = commandOf(
   (run, { index, how }) => run.touch(index, how),
 )
 
+const providers = commandOf(
+  'providers',
+  fc.constantFrom(
+    'answer' as const,
+    'answer' as const,
+    'hang' as const,
+    'fail' as const,
+    'read' as const,
+  ),
+  (run, behaviour) => {
+    run.providers = behaviour
+  },
+)
+
+const moves = commandOf('moveBucket', fc.constantFrom(...REGIONS), (run, region) =>
+  run.moveBucket(region),
+)
+
 const commandsOfPrograms: fc.Arbitrary<Command>[] = [
+  providers,
+  moves,
   invocations,
   invocations,
   answers,

@@ -9,6 +9,7 @@ import {
   isYoungerThan,
   OF_COLD_STARTS,
   OF_CONTEXTS,
+  OF_DIRECT_ACCESS,
   OF_ENDS,
   OF_ERRORS,
   OF_RECOVERY,
@@ -24,6 +25,7 @@ import { SharedStorage } from './storage.js'
 import {
   Aws,
   answer,
+  BAD,
   CANARY,
   Clock,
   Disk,
@@ -63,6 +65,8 @@ export interface WrapperPlan {
   readonly refreshes: boolean
   /** Whether its names are those of other wrappers, too. */
   readonly sharesNames: boolean
+  /** Whether it has a provider of credentials of its own. */
+  readonly hasProvider: boolean
   /** Whether its handler calls the wrapper before it, with the same context. */
   readonly isOuter: boolean
 }
@@ -78,6 +82,8 @@ export interface InvocationPlan {
   readonly takes: number
   /** Milliseconds for which the handler blocks the event loop. */
   readonly blocks: number
+  /** Whether the handler reads something directly. */
+  readonly reads: boolean
   readonly fails?: 'stale' | 'other' | undefined
 }
 
@@ -148,6 +154,10 @@ export class Run implements Listener {
   broken: BrokenLaw | undefined
   /** What each new request meets, if anything. */
   automatic: Outcome | undefined
+  /** What the providers of credentials do when they are asked. */
+  providers: 'answer' | 'hang' | 'fail' | 'read' = 'answer'
+  /** When the bucket moved last. */
+  #moved = 0
   #order = 0
   /** How often the cache has been cleared. */
   #era = 0
@@ -169,17 +179,21 @@ export class Run implements Listener {
   readonly #stay = new Set<Thing>()
   readonly #wereMissing = new Set<Thing>()
   readonly #touched = new Map<string, number>()
+  /** The last download to a path. */
+  readonly #written = new Map<string, { readonly thing: Thing; readonly order: number }>()
   readonly #loads = new Map<Thing, () => Promise<string>>()
   /** The names of the batches there were. */
   readonly #batches = new Set<string>()
   readonly #firstPages = new Map<Thing, Request>()
+  /** First pages of trees in which something is bad. */
+  readonly #badTrees = new WeakSet<Request>()
   readonly #eras = new WeakMap<Request, number>()
   /** Requests for what is still fresh. */
   readonly #ahead = new WeakSet<Request>()
   readonly #fetch = fetchFrom(this.aws, this)
   readonly #parses = {
-    a: (text: string): string => `a(${text})`,
-    b: (text: string): string => `b(${text})`,
+    a: (text: string): string => `a(${parsed(text)})`,
+    b: (text: string): string => `b(${parsed(text)})`,
   }
 
   constructor(
@@ -310,17 +324,22 @@ export class Run implements Listener {
       if (!isMissing && this.#isLost(request, thing, version)) continue
       // A directory that is in the way of a download may be gone by its end.
       const isDoubtful = this.#hasDirectory(thing)
+      if (thing.kind === 'file' && !isDoubtful && request.input.etag !== etagOf(version))
+        this.#written.set(pathOf(thing.id), { thing, order })
+      const first = request.first ?? request
+      if (thing.bad.has(version)) this.#badTrees.add(first)
       // What was abandoned and comes in late may be kept or not.
       const wanted = [...this.readers].filter(
         (reader) => reader.order < request.order && isWantedBy(reader, thing),
       )
       keep(this.#deliveries, thing, {
-        request: request.first ?? request,
+        request: first,
         version: isMissing ? undefined : version,
         time,
         order,
         era: this.#eras.get(request) as number,
         isDoubtful,
+        isBad: !isMissing && this.#badTrees.has(first),
         isKept:
           !request.hasNext &&
           wanted.length > 0 &&
@@ -334,7 +353,9 @@ export class Run implements Listener {
 
   /** Whether a download comes to nothing: somebody has touched what S3 says is unchanged. */
   #isLost({ input }: Request, thing: Thing, version: number): boolean {
-    return thing.kind === 'file' && input.etag === etagOf(version) && this.#isTouched(thing)
+    if (thing.kind !== 'file' || input.etag !== etagOf(version)) return false
+    const path = pathOf(thing.id)
+    return (this.#touched.get(path) ?? 0) > (this.#written.get(path)?.order ?? 0)
   }
 
   #hasDirectory(thing: Thing): boolean {
@@ -345,7 +366,15 @@ export class Run implements Listener {
   #isTouched(thing: Thing): boolean {
     const deliveries = this.#deliveries.get(thing) ?? []
     const last = deliveries.filter(({ isDoubtful }) => !isDoubtful).at(-1)
-    return (this.#touched.get(pathOf(thing.id)) ?? 0) > (last?.order ?? 0)
+    return this.#lastTouch(thing) > (last?.order ?? 0)
+  }
+
+  /** When somebody else last wrote to the path of a download, or read it with other credentials. */
+  #lastTouch(thing: Thing): number {
+    const path = pathOf(thing.id)
+    const written = this.#written.get(path)
+    const ofOthers = written && written.thing !== thing ? written.order : 0
+    return Math.max(this.#touched.get(path) ?? 0, ofOthers)
   }
 
   failed({ things }: Pick<Request, 'things'>): void {
@@ -442,6 +471,17 @@ export class Run implements Listener {
     }
   }
 
+  /** Reads something directly in a handler, and ends with it. */
+  async #readInHandler(reader: Reader): Promise<void> {
+    const begun = this.clock.monotonic
+    this.#crowd += 1
+    const options = { fetch: this.#fetch, maxAge: 0 }
+    await this.library.getSecret('crowd/inner', options).catch(() => {})
+    this.#crowd -= 1
+    const { monotonic: now, lost } = this.clock
+    this.#check(OF_DIRECT_ACCESS, { reader, begun, now, lost })
+  }
+
   prefetch(index: number): void {
     const wrapper = this.wrappers[index % this.wrappers.length] as Wrapper
     const wants = allWantsOf(wrapper)
@@ -466,9 +506,16 @@ export class Run implements Listener {
     if (!request.isOpen) this.requests.delete(request)
   }
 
-  change(thing: Thing, state: Partial<State>): void {
+  change(thing: Thing, { isBad, ...state }: Partial<State> & { readonly isBad?: boolean }): void {
     thing.state = { ...thing.state, ...state, version: thing.state.version + 1 }
+    if (isBad) thing.bad.add(thing.state.version)
     if (state.isMissing) this.#wereMissing.add(thing)
+  }
+
+  /** The bucket is in another region from now on. */
+  moveBucket(region: string): void {
+    this.#moved = this.moment().order
+    this.aws.bucketRegion = region
   }
 
   /** What somebody else does to a download. */
@@ -534,8 +581,8 @@ export class Run implements Listener {
           .filter(({ thing }) => thing === want.thing)
           .every((same) => isYoung(same.maxAge + same.staleIfError, this.#newest(same))),
       ),
-      needs: among((want, newest) => !isYoung(want.maxAge * 0.8, newest)),
-      lacks: among((want, newest) => !isYoung(want.maxAge, newest)),
+      needs: among((want, newest) => !isYoung(want.maxAge * 0.8, newest) || this.#isBad(want)),
+      lacks: among((want, newest) => !isYoung(want.maxAge, newest) || this.#isBad(want)),
       times: [now],
       handling: 0,
       runs: 0,
@@ -548,14 +595,35 @@ export class Run implements Listener {
     return reader
   }
 
-  /** What the cache should hold of a thing, for somebody who wants it. */
-  #newest(want: Want): Delivery | undefined {
-    const newest = (this.#deliveries.get(want.thing) ?? [])
+  /** Whether `parse` does not take the newest. */
+  #isBad(want: Want): boolean {
+    return !!want.parse && !!this.#kept(want).at(-1)?.isBad
+  }
+
+  #kept({ thing }: Want): readonly Delivery[] {
+    return (this.#deliveries.get(thing) ?? [])
       .filter(({ isKept, era }) => isKept && era === this.#era)
       .sort((one, other) => one.request.order - other.request.order)
+  }
+
+  /** What the cache should hold of a thing, for somebody who wants it. */
+  #newest(want: Want): Delivery | undefined {
+    const newest = this.#kept(want)
+      .filter(({ isBad }) => !want.parse || !isBad)
       .at(-1)
     if (want.thing.kind === 'file' && this.#isTouched(want.thing)) return undefined
     return newest?.version === undefined && want.default === undefined ? undefined : newest
+  }
+
+  /** What `parse` took and may be served: that a newer one is bad is no reason for an error. */
+  #parsed({ wants }: Reader): Thing[] {
+    const now = this.clock.now()
+    const good = wants.filter((want) => {
+      const newest = want.parse && this.#newest(want)
+      const age = newest ? now - newest.request.time : -1
+      return age >= 0 && age < 1000 * (want.maxAge + want.staleIfError)
+    })
+    return good.map(({ thing }) => thing)
   }
 
   #fail(reader: Reader, error: unknown, isClash: boolean): void {
@@ -565,6 +633,8 @@ export class Run implements Listener {
       reader,
       error,
       isClash,
+      hasMoved: this.#moved > reader.order,
+      parsed: this.#parsed(reader),
       hasCrowds: this.#hasCrowds,
       now: this.clock.monotonic,
     })
@@ -586,12 +656,17 @@ export class Run implements Listener {
       (delivery) => delivery.era >= reader.era && delivery.version === version,
     )
     const isCrowded = this.#crowd >= 20 || this.#isCrowded() || this.#crowded > reader.order
+    const newest = Math.max(...deliveries.map(({ order }) => order))
+    const lastRead = this.#kept(want).at(-1)?.order ?? 0
     const hasFailed =
       isCrowded ||
+      this.#kept(want).some(({ isBad, order }) => want.parse && isBad && order > newest) ||
       isTimeUp(reader, this.clock) ||
       [...this.requests].some(({ things, isUnderWay }) => isUnderWay && things.includes(thing)) ||
       (this.#failures.get(thing) ?? []).some(
-        ({ order, time }) => order > reader.order || isYoungerThan(5, reader, time),
+        // What was read since ends the pause after a failure.
+        ({ order, time }) =>
+          order > lastRead && (order > reader.order || isYoungerThan(5, reader, time)),
       )
     this.#check(OF_VALUES, {
       reader,
@@ -654,7 +729,7 @@ export class Run implements Listener {
     const path = pathOf(thing.id)
     const file = this.disk.files.get(path)
     // What happens to a file while a reader waits for something else goes unnoticed.
-    const isTouchedMeanwhile = this.#isTouched(thing) && (this.#touched.get(path) ?? 0) > since
+    const isTouchedMeanwhile = this.#isTouched(thing) && this.#lastTouch(thing) > since
     return {
       version: isTouchedMeanwhile
         ? this.#deliveries.get(thing)?.at(-1)?.version
@@ -673,11 +748,16 @@ export class Run implements Listener {
 
   // -- Wrappers
 
-  #thing({ kind, index, region }: EntryPlan): Thing {
+  #thing({ kind, index, region }: EntryPlan, account = ''): Thing {
     const ofKind = kind === 'group' ? 'parameter' : kind
     const [, count] = THINGS.find(([name]) => name === ofKind) as (typeof THINGS)[number]
     const isRegional = ofKind === 'parameter' || ofKind === 'tree' || ofKind === 'secret'
-    return this.aws.thing(ofKind, IDS[ofKind](index % count), isRegional ? region : HOME)
+    return this.aws.thing(
+      ofKind,
+      IDS[ofKind](index % count),
+      isRegional ? region : HOME,
+      ofKind === 'custom' ? '' : account,
+    )
   }
 
   /** An entry as the file takes it. */
@@ -715,7 +795,7 @@ export class Run implements Listener {
   }
 
   /** One for each name of a group, else one. */
-  #wantsOf(plan: EntryPlan, as: string, defaults: Partial<WrapperPlan>): Want[] {
+  #wantsOf(plan: EntryPlan, as: string, defaults: Partial<WrapperPlan>, account = ''): Want[] {
     const { kind, index, hasDefault, maxAge = defaults.maxAge ?? 60 } = plan
     const { staleIfError = 300 } = defaults
     const hasNone = kind === 'custom' || !hasDefault
@@ -726,11 +806,11 @@ export class Run implements Listener {
       parse: kind === 'custom' ? undefined : parseOf(plan),
       default: hasNone ? undefined : `default ${as}`,
     }
-    if (kind !== 'group') return [{ ...want, thing: this.#thing(plan) }]
+    if (kind !== 'group') return [{ ...want, thing: this.#thing(plan, account) }]
     return groupNames(index).map((id) => ({
       ...want,
       name: id.replace('/app/', ''),
-      thing: this.aws.thing('parameter', id, plan.region),
+      thing: this.aws.thing('parameter', id, plan.region, account),
     }))
   }
 
@@ -738,9 +818,10 @@ export class Run implements Listener {
     const inner = plan.isOuter ? this.wrappers[index - 1] : undefined
     const options: Record<string, unknown[]> = { ssm: [], secrets: [], s3: [], custom: [] }
     const wants: Want[] = []
+    const account = plan.hasProvider ? `${CANARY}-provider-${index}` : ''
     for (const [position, entry] of plan.entries.entries()) {
       const as = `abc`[position] + (plan.sharesNames ? '' : String(index))
-      wants.push(...this.#wantsOf(entry, as, plan))
+      wants.push(...this.#wantsOf(entry, as, plan, account))
       const { source, option } = this.#entryOf(entry, as)
       options[source]?.push(option)
     }
@@ -763,6 +844,7 @@ export class Run implements Listener {
           for (const want of wants) this.#recognise(want, valueOn(context, want))
           return result
         }
+        if (call.reads) await this.#readInHandler(reader)
         this.clock.block(call.blocks)
         if (call.takes > 0)
           await new Promise<void>((resolve) => this.clock.setTimeout(resolve, call.takes))
@@ -792,10 +874,34 @@ export class Run implements Listener {
           staleIfError: plan.staleIfError,
           refreshOn: plan.refreshes ? (error: unknown) => error instanceof Stale : undefined,
           fetch: this.#fetch,
+          credentials: account ? this.#provider(account, wants) : undefined,
         },
       ) as never,
     }
     return wrapper
+  }
+
+  /** Of credentials that are good for ten minutes. */
+  #provider(account: string, wants: readonly Want[]): () => Promise<Library.Credentials> {
+    const credentials = (): Library.Credentials => ({
+      accessKeyId: account,
+      secretAccessKey: `${CANARY}-secret-access-key`,
+      expiration: new Date(this.clock.now() + 600_000),
+    })
+    return async () => {
+      if (this.providers === 'answer') return credentials()
+      for (const { thing } of wants) {
+        this.failed({ things: [thing] })
+        keep(this.#begun, thing, this.moment().order)
+      }
+      if (this.providers === 'fail') throw new Error(`${CANARY}: no credentials`)
+      if (this.providers === 'hang') return new Promise(() => {})
+      this.#crowd += 1
+      await this.library.getSecret('crowd/credentials', { fetch: this.#fetch }).finally(() => {
+        this.#crowd -= 1
+      })
+      return credentials()
+    }
   }
 
   // -- The end
@@ -806,6 +912,7 @@ export class Run implements Listener {
     for (const [path, { isDirectory }] of this.disk.files)
       if (isDirectory) this.disk.files.delete(path)
     this.automatic = 'whole'
+    this.providers = 'answer'
     await this.clock.pass(60_000)
     // Whoever waits for a `load` without a deadline waits until it ends.
     if (this.readers.size > 0)
@@ -825,7 +932,7 @@ export class Run implements Listener {
 
     this.automatic = 'whole'
     for (const [index, wrapper] of this.wrappers.entries()) {
-      const plan = { wrapper: index, reuses: false, takes: 0, blocks: 0 }
+      const plan = { wrapper: index, reuses: false, takes: 0, blocks: 0, reads: false }
       const call = this.#call(wrapper, plan, this.#contextFor(30_000))
       let outcome: unknown = 'pending'
       call.then(
@@ -873,6 +980,12 @@ function isTimeUp({ begun, times, remaining }: Reader, { monotonic, now }: Clock
 
 function isWantedBy({ wants }: Reader, thing: Thing): boolean {
   return wants.some((want) => want.thing === thing)
+}
+
+/** A text, unless it is one that no `parse` takes. */
+function parsed(text: string): string {
+  if (text.startsWith(BAD)) throw new SyntaxError(text)
+  return text
 }
 
 /** The property that holds a value, or in the record of a group the one in that. */

@@ -169,28 +169,36 @@ export interface State {
 
 export type ThingKind = 'parameter' | 'tree' | 'secret' | 'file' | 'object' | 'custom'
 
-/** A thing in AWS, in one region. */
+/** A thing in AWS, in one region of one account. */
 export class Thing {
   readonly kind: ThingKind
   readonly id: string
   readonly region: string
+  /** The access key of those who see it so. */
+  readonly account: string
   /** What it is now. */
   state: State = { version: 0, isMissing: false, isDenied: false }
+  /** Versions that no `parse` takes. */
+  readonly bad = new Set<number>()
 
-  constructor(kind: ThingKind, id: string, region: string) {
+  constructor(kind: ThingKind, id: string, region: string, account: string) {
     this.kind = kind
     this.id = id
     this.region = region
+    this.account = account
   }
 
   [inspect.custom](): string {
-    return `${this.id} in ${this.region}`
+    return `${this.id} in ${this.region}${this.account && ` for ${this.account}`}`
   }
 }
 
+/** What a text that no `parse` takes begins with. */
+export const BAD = 'bad'
+
 /** What is in a thing. In a tree, each parameter has a text of its own. */
-export function textOf({ id, region }: Thing, { version }: State, name = ''): string {
-  return `${CANARY} ${region} ${id}${name} #${version}`
+export function textOf({ id, region, bad }: Thing, { version }: State, name = ''): string {
+  return `${bad.has(version) ? BAD : ''}${CANARY} ${region} ${id}${name} #${version}`
 }
 
 export const HOME = 'eu-west-1'
@@ -199,12 +207,14 @@ export const TREE = ['/one', '/two', '/three'] as const
 
 export class Aws {
   readonly #things = new Map<string, Thing>()
+  /** Where the bucket is now. */
+  bucketRegion = HOME
 
-  thing(kind: ThingKind, id: string, region = HOME): Thing {
-    const key = `${region} ${id}`
+  thing(kind: ThingKind, id: string, region = HOME, account = ''): Thing {
+    const key = `${region} ${id} ${account}`
     const found = this.#things.get(key)
     if (found) return found
-    const thing = new Thing(kind, id, region)
+    const thing = new Thing(kind, id, region, account)
     this.#things.set(key, thing)
     return thing
   }
@@ -232,6 +242,8 @@ export class Request {
   isDeaf = false
   /** Set when nobody waits for it any more; what has no signal never learns of it. */
   readonly signal: AbortSignal | undefined
+  /** Where the bucket is, if it is not where it was looked for. */
+  elsewhere: () => string | undefined = () => undefined
   /** For the second half of its body. */
   rest: (() => void) | undefined
   fail!: (error: Error) => void
@@ -294,10 +306,16 @@ export function fetchFrom(aws: Aws, listener: Listener): Fetch {
       const request = new Request(
         listener.moment(),
         action,
-        thingsOf(aws, action, input, `s3://${hostname.split('.')[0]}${pathname}`, region),
+        thingsOf(aws, action, input, {
+          uri: `s3://${hostname.split('.')[0]}${pathname}`,
+          region,
+          account: accountOf(init.headers.authorization),
+        }),
         { ...input, etag: init.headers['if-none-match'] },
         init.signal,
       )
+      request.elsewhere = () =>
+        action === 'GetObject' && region !== aws.bucketRegion ? aws.bucketRegion : undefined
       const body = new PassThrough()
       // Where nobody reads the body, nobody hears of its end either.
       body.on('error', () => {})
@@ -326,22 +344,28 @@ export function fetchFrom(aws: Aws, listener: Listener): Fetch {
     })
 }
 
+/** The access key with which a request is signed, unless it is that of the environment. */
+function accountOf(authorization = ''): string {
+  const [, key = ''] = /Credential=([^/]+)/.exec(authorization) ?? []
+  return key.includes('provider') ? key : ''
+}
+
 function thingsOf(
   aws: Aws,
   action: string,
   input: Readonly<Record<string, unknown>>,
-  uri: string,
-  region: string,
+  from: { readonly uri: string; readonly region: string; readonly account: string },
 ): readonly Thing[] {
+  const { uri, region, account } = from
   switch (action) {
     case 'GetParameters':
-      return (input.Names as string[]).map((name) => aws.thing('parameter', name, region))
+      return (input.Names as string[]).map((name) => aws.thing('parameter', name, region, account))
     case 'GetParametersByPath':
-      return [aws.thing('tree', input.Path as string, region)]
+      return [aws.thing('tree', input.Path as string, region, account)]
     case 'GetSecretValue':
-      return [aws.thing('secret', input.SecretId as string, region)]
+      return [aws.thing('secret', input.SecretId as string, region, account)]
     default:
-      return [aws.thing('file', uri)]
+      return [aws.thing('file', uri, HOME, account)]
   }
 }
 
@@ -389,6 +413,10 @@ export function answer(
     else if (outcome === 'broken') request.respond(500, `${CANARY} internal error`)
     else if (action === 'GetObject') request.respond(503, s3Error('SlowDown'))
     else request.respond(400, jsonError('ThrottlingException'))
+    request.rest?.()
+  } else if (request.elsewhere()) {
+    const headers = { 'x-amz-bucket-region': String(request.elsewhere()) }
+    request.respond(301, s3Error('PermanentRedirect'), headers)
     request.rest?.()
   } else {
     const isDenied = [...states.values()].some((state) => state.isDenied)
