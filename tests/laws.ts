@@ -15,7 +15,7 @@ export interface Want {
   /** Which name, if it is one of a group. */
   readonly name?: string
   /** Which `parse` the entry has, if any. */
-  readonly parse: string | undefined
+  readonly parse: 'a' | 'b' | undefined
   readonly default: unknown
 }
 
@@ -225,8 +225,11 @@ export const OF_ERRORS = {
   noOptionsAreInvalid: ({ error, isClash }: Failed) =>
     isClash || (error as LambdaCacheError).code !== 'InvalidOptions',
 
-  aBucketThatMovesIsFound: ({ error, hasMoved }: Failed) =>
-    hasMoved || (error as LambdaCacheError).code !== 'PermanentRedirect',
+  aBucketThatMovesIsFound: ({ reader, error, hasMoved }: Failed) =>
+    hasMoved ||
+    // It may have moved twice since others began to wait.
+    reader.wants.some(({ thing }) => reader.joins.has(thing)) ||
+    (error as LambdaCacheError).code !== 'PermanentRedirect',
 
   aBadValueHidesNoGoodOne: ({ error, parsed }: Failed) =>
     (error as LambdaCacheError).code !== 'ParseError' ||

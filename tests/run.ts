@@ -191,9 +191,11 @@ export class Run implements Listener {
   /** Requests for what is still fresh. */
   readonly #ahead = new WeakSet<Request>()
   readonly #fetch = fetchFrom(this.aws, this)
+  /** What each `parse` took. */
+  readonly #taken = { a: new Set<string>(), b: new Set<string>() }
   readonly #parses = {
-    a: (text: string): string => `a(${parsed(text)})`,
-    b: (text: string): string => `b(${parsed(text)})`,
+    a: (text: string): string => this.#parse('a', text),
+    b: (text: string): string => this.#parse('b', text),
   }
 
   constructor(
@@ -499,6 +501,7 @@ export class Run implements Listener {
     this.library.clearCache()
     this.#era += 1
     this.#stay.clear()
+    for (const taken of Object.values(this.#taken)) taken.clear()
   }
 
   answer(request: Request, outcome: Outcome, isAsSent: boolean): void {
@@ -615,15 +618,34 @@ export class Run implements Listener {
     return newest?.version === undefined && want.default === undefined ? undefined : newest
   }
 
+  #parse(name: 'a' | 'b', text: string): string {
+    if (text.startsWith(BAD)) throw new SyntaxError(text)
+    this.#taken[name].add(text)
+    return `${name}(${text})`
+  }
+
+  /** Whether `parse` took a version of a thing, as it is in this account. */
+  #hasTaken({ thing, parse }: Want, version = -1): boolean {
+    const names = thing.kind === 'tree' ? TREE : ['']
+    const taken = parse ? this.#taken[parse] : new Set<string>()
+    return (
+      !thing.account &&
+      names.every((name) => taken.has(textOf(thing, { ...thing.state, version }, name)))
+    )
+  }
+
   /** What `parse` took and may be served: that a newer one is bad is no reason for an error. */
   #parsed({ wants }: Reader): Thing[] {
     const now = this.clock.now()
-    const good = wants.filter((want) => {
+    const isGood = (want: Want): boolean => {
       const newest = want.parse && this.#newest(want)
       const age = newest ? now - newest.request.time : -1
-      return age >= 0 && age < 1000 * (want.maxAge + want.staleIfError)
-    })
-    return good.map(({ thing }) => thing)
+      const isYoung = age >= 0 && age < 1000 * (want.maxAge + want.staleIfError)
+      return isYoung && !!newest && this.#hasTaken(want, newest.version)
+    }
+    // An error names what was asked for, be it in several regions.
+    const ofOne = (id: string): readonly Want[] => wants.filter(({ thing }) => thing.id === id)
+    return wants.map(({ thing }) => thing).filter(({ id }) => ofOne(id).every(isGood))
   }
 
   #fail(reader: Reader, error: unknown, isClash: boolean): void {
@@ -730,12 +752,14 @@ export class Run implements Listener {
     const file = this.disk.files.get(path)
     // What happens to a file while a reader waits for something else goes unnoticed.
     const isTouchedMeanwhile = this.#isTouched(thing) && this.#lastTouch(thing) > since
+    const version = isTouchedMeanwhile
+      ? this.#deliveries.get(thing)?.at(-1)?.version
+      : versionIn(file?.content)
+    const isWhole = file?.content === textOf(thing, { ...thing.state, version: Number(version) })
     return {
-      version: isTouchedMeanwhile
-        ? this.#deliveries.get(thing)?.at(-1)?.version
-        : versionIn(file?.content),
+      version,
       expected: path,
-      isThere: isTouchedMeanwhile || (file?.isDirectory === false && !this.#isTouched(thing)),
+      isThere: isTouchedMeanwhile || (file?.isDirectory === false && isWhole),
     }
   }
 
@@ -982,12 +1006,6 @@ function isWantedBy({ wants }: Reader, thing: Thing): boolean {
   return wants.some((want) => want.thing === thing)
 }
 
-/** A text, unless it is one that no `parse` takes. */
-function parsed(text: string): string {
-  if (text.startsWith(BAD)) throw new SyntaxError(text)
-  return text
-}
-
 /** The property that holds a value, or in the record of a group the one in that. */
 function valueOn(context: object, { as, name }: Want): unknown {
   const value: unknown = Reflect.get(context, as)
@@ -1017,15 +1035,22 @@ async function textFrom(body: AsyncIterable<Uint8Array>): Promise<string> {
   return text
 }
 
-/** Nobody checks the signatures. */
+/** Nobody checks the signatures. What differs has different hashes. */
 const CRYPTO = (() => {
-  const hash = { update: () => hash, digest: (encoding?: string) => (encoding ? 'hash' : 'key') }
+  const hashOf = (text = '') => {
+    const hash = {
+      update: (data: unknown) => hashOf(text + String(data)),
+      digest: (encoding?: string) =>
+        encoding ? Buffer.from([...text].reverse().join('')).toString('hex') : 'key',
+    }
+    return hash
+  }
   let count = 0
   const randomUUID = (): string => {
     count += 1
     return String(count)
   }
-  return { createHash: () => hash, createHmac: () => hash, randomUUID }
+  return { createHash: () => hashOf(), createHmac: () => hashOf(), randomUUID }
 })()
 
 /** In one line, without what is not set. */

@@ -222,6 +222,20 @@ describe('a fetch that reads secrets', () => {
     assert.ok(performance.now() - began < 1900, 'it did not wait for the limit of an attempt')
   })
 
+  test('gets a second one, too', async () => {
+    const { fetch } = script(echo)
+    const reading: Fetch = async (url, init) => {
+      if (init.body?.includes('"s')) {
+        await getParameter('/a', { fetch: reading })
+        await getParameter('/b', { fetch: reading })
+      }
+      return fetch(url, init)
+    }
+    const began = performance.now()
+    await withCache(() => {}, { ...manySecrets(20), fetch: reading })({}, lambdaContext())
+    assert.ok(performance.now() - began < 1900, 'it did not wait for the limit of an attempt')
+  })
+
   test('leaves its place free only while it waits', async () => {
     const { fetch } = script(echo)
     let [underWay, peak] = [0, 0]
@@ -569,6 +583,11 @@ describe('one object and one file', () => {
     }
   })
 
+  test('are refused in one wrapper for two versions', () => {
+    const versions = ['1', '2'].map((versionId) => ({ uri, versionId, as: `v${versionId}` }))
+    assert.throws(() => withCache(() => {}, { s3: versions }), { message: /both downloaded to/ })
+  })
+
   test('are refused for another object', async () => {
     const file = join(await temporaryFolder(), 'value')
     const { fetch } = script(() => reply(200, 'content'))
@@ -768,9 +787,9 @@ describe('a bad value', () => {
       assert.deepEqual(await invoke(), [{ a: 1 }])
       assert.equal(lines.length, 1)
       aws.say(source.answer('{"a":2}'))
-      pass(9 * SECOND)
+      pass(4999)
       assert.deepEqual(await invoke(), [{ a: 1 }])
-      pass(SECOND)
+      pass(1)
       assert.deepEqual(await invoke(), [{ a: 2 }])
     })
   }
@@ -785,6 +804,30 @@ describe('a bad value', () => {
     aws.say(SECRETS.answer('{}'))
     pass(5 * SECOND)
     assert.deepEqual(await invoke(), [{}])
+  })
+
+  test('that was read elsewhere keeps no wrapper from the next one', async () => {
+    consoleLines()
+    const aws = scene(SECRETS.answer('{"a":1}'))
+    const options = { secrets: [{ id: 'a', parse: json, maxAge: HOUR }], fetch: aws.fetch }
+    const invoke = invoking(options, 'a')
+    await invoke()
+    aws.say(SECRETS.answer('{'))
+    await failure(
+      getSecret('a', { fetch: aws.fetch, parse: (text) => JSON.parse(text), maxAge: 0 }),
+    )
+    assert.deepEqual(await invoke(), [{ a: 1 }])
+    aws.say(SECRETS.answer('{"a":3}'))
+    pass(5 * SECOND)
+    assert.deepEqual(await invoke(), [{ a: 3 }])
+  })
+
+  test('is the error where there was none before, be it with a default', async () => {
+    const aws = scene(refusal('ResourceNotFoundException'))
+    const { fetch } = aws
+    assert.equal(await getSecret('a', { fetch, parse: json, default: 0 }), 0)
+    aws.say(SECRETS.answer('{'))
+    await failure(getSecret('a', { fetch, parse: json, maxAge: 0 }), { code: 'ParseError' })
   })
 
   test('does not make a handler run once more with what it had', async () => {
@@ -843,6 +886,39 @@ describe('an answer with other types than AWS documents', () => {
       }),
     )
     assert.equal(await SSM.read({ fetch }), 'value')
+  })
+})
+
+describe('the code of an error', () => {
+  test('is what stands in its element, whatever stands behind it', async () => {
+    const body =
+      '<Error><Code>NoSuchKey</Code><Message>no &#39;a#1&#39;</Message><Key>a#1</Key></Error>'
+    const { fetch } = script(reply(404, body))
+    assert.equal(
+      await getObject('s3://bucket/a#1', { fetch, binary: true, default: 'none' }),
+      'none',
+    )
+  })
+})
+
+describe('a batch', () => {
+  test('has the time of whoever has most of it', async () => {
+    mockTimeouts()
+    mock.method(Math, 'random', () => 1)
+    const { fetch, sent } = script(throttled)
+    const [hurried, patient] = [1500, 9000].map((milliseconds, index) =>
+      failure(
+        withCache(() => {}, { ssm: [`/p${index}`], fetch })({}, contextWith(milliseconds)),
+        index === 0 ? {} : { code: 'ThrottlingException' },
+      ),
+    )
+    await advance(1500)
+    await hurried
+    await advance(6000)
+    assert.equal(await isSettled(patient as Promise<unknown>), false)
+    await advance(1500)
+    await patient
+    assert.equal(sent.length, 5)
   })
 })
 

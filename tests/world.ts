@@ -488,7 +488,7 @@ function respond(request: Request, states: Map<Thing, State>, isDenied: boolean)
       if (isDenied) request.respond(403, s3Error('AccessDenied'))
       else if (state.isMissing) request.respond(404, s3Error('NoSuchKey'))
       else if (input.etag === etag) request.respond(304, '', { etag })
-      else request.respond(200, textOf(thing, state), { etag })
+      else request.respond(200, textOf(thing, state), { etag, 'last-modified': LAST_MODIFIED })
     }
   }
 }
@@ -498,6 +498,9 @@ function pageOf({ input }: Request): [from: number, to: number, hasNext: boolean
   const from = Number(input.NextToken ?? 0)
   return [from, from + 2, from + 2 < TREE.length]
 }
+
+/** In whole seconds, of which many versions can have one. */
+const LAST_MODIFIED = new Date(EPOCH).toUTCString()
 
 export function etagOf(version: number): string {
   return `"${version}"`
