@@ -28,7 +28,9 @@ for (const [law, code, fault] of [
       assert.ok(source.includes(code), code)
       return source.replace(code, fault)
     })
-    const finding = await findFault(faulty, { numRuns: 600, seed: 1, endOnFailure: true })
+    // What it is counted by is read anew only where no value is from the future.
+    const ignored = new Set(['allPlacesComeBack'])
+    const finding = await findFault(faulty, { numRuns: 600, seed: 1, endOnFailure: true }, ignored)
     assert.equal(finding?.law, law)
   })
 }

@@ -49,6 +49,7 @@ import {
   script,
   temporaryFolder,
   turns,
+  unreachable,
   until,
   xml,
 } from './kit.js'
@@ -1090,5 +1091,111 @@ describe('addresses', () => {
         'https://ssm-fips.cn-north-1.amazonaws.com.cn/',
       ],
     )
+  })
+})
+
+describe('what an error says', () => {
+  const SECRET = `${CANARY} of a header`
+
+  test('is no name or code that is not one word', async () => {
+    for (const thrown of [
+      Object.assign(new Error('x'), { name: SECRET }),
+      Object.assign(new Error('x'), { code: SECRET }),
+      new Error('x', { cause: Object.assign(new Error('y'), { code: SECRET }) }),
+      new Error('x', { cause: Object.assign(new Error('y'), { name: SECRET }) }),
+    ]) {
+      const fetch: Fetch = () => Promise.reject(thrown)
+      assertKeepsSecrets(await failure(getSecret('a', { fetch }), { code: 'NetworkError' }))
+    }
+  })
+
+  test('is what is wrong with a Response that is given twice', async () => {
+    const shared = reply(200, { SecretString: 'value' })
+    const fetch = async () => shared
+    const reads = ['a', 'b'].map((id) => getSecret(id, { fetch }))
+    const results = await Promise.allSettled(reads)
+    const failed = results.find(({ status }) => status === 'rejected') as PromiseRejectedResult
+    assert.equal((failed.reason as { code?: string }).code, 'RequestFailed')
+    assert.match(String(failed.reason), /a new Response for each call/)
+  })
+
+  const UNPRINTABLE: readonly (readonly [string, () => Promise<unknown>])[] = [
+    [
+      'the accessKeyId of `credentials`',
+      () =>
+        getSecret('a', {
+          fetch: script(echo).fetch,
+          credentials: () => ({ ...CREDENTIALS, accessKeyId: 'é' }),
+        }),
+    ],
+    [
+      'the access key has',
+      () => {
+        for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'])
+          delete process.env[name]
+        process.env.AWS_CONTAINER_CREDENTIALS_RELATIVE_URI = '/c'
+        const given = reply(200, { AccessKeyId: 'é', SecretAccessKey: 'secret' })
+        return getSecret('a', { fetch: script(given).fetch })
+      },
+    ],
+    [
+      'AWS_ACCESS_KEY_ID has',
+      () => {
+        process.env.AWS_ACCESS_KEY_ID = 'é'
+        return getSecret('a', { fetch: script(echo).fetch })
+      },
+    ],
+    [
+      'the ETag of the object',
+      async () => {
+        const etagged: Fetch = async () => {
+          const response = reply(200, 'x')
+          const headers = { get: (name: string) => (name === 'etag' ? '"é"' : null) }
+          return { status: 200, headers, body: response.body as never, text: async () => 'x' }
+        }
+        const options = { fetch: etagged, binary: true, maxAge: 0, staleIfError: 0 } as const
+        await getObject('s3://bucket/a', options)
+        return getObject('s3://bucket/a', options)
+      },
+    ],
+  ]
+  for (const [what, read] of UNPRINTABLE)
+    test(`is whose character no header can carry: ${what}`, async () => {
+      await failure(
+        read(),
+        { code: 'RequestFailed' },
+        `${what.replace(/ has$/, '')} has a character`,
+      )
+    })
+
+  test('is which variable is wrong', async () => {
+    for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']) delete process.env[name]
+    process.env.AWS_CONTAINER_CREDENTIALS_RELATIVE_URI = 'v2/x'
+    const read = getSecret('a', { fetch: script(echo).fetch })
+    await failure(read, { code: 'NoCredentials' }, 'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI')
+  })
+
+  test("is AWS's sentence as it is, with its characters", async () => {
+    const message = 'a &lt;b&gt; &amp;lt; &#39;c&#39; &#x2F; &#38;lt; &unknown;'
+    const xmlError = `<Error><Code>AccessDenied</Code><Message>${message}</Message></Error>`
+    const { fetch } = script(reply(403, xmlError))
+    const read = getObject('s3://bucket/a', { fetch, binary: true })
+    await failure(read, { code: 'AccessDenied' }, `"a <b> &lt; 'c' / &lt; &unknown;"`)
+  })
+
+  test('is that the region is unknown, whatever its name means to JavaScript', async () => {
+    const { fetch, sent } = script(echo)
+    await getSecret('a', { fetch, region: 'constructor-a-1' })
+    assert.equal(sent[0]?.url, 'https://secretsmanager.constructor-a-1.amazonaws.com/')
+  })
+
+  test('to wait is for one pause', async () => {
+    mockTimeouts()
+    const headers = { 'retry-after': '2' }
+    const { fetch, sent } = script(reply(500, '', headers), unreachable('ECONNRESET'), echo)
+    const read = getSecret('a', { fetch })
+    await advance(2300)
+    assert.equal(await read, 'a')
+    assert.equal(sent.length, 3)
   })
 })
