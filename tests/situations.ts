@@ -17,6 +17,7 @@ import {
   getSecret,
   json,
   type Options,
+  sign,
   withCache,
 } from '../lambda-cache.js'
 import { lambdaContext } from './context.js'
@@ -1117,6 +1118,39 @@ describe('what an error says', () => {
     const failed = results.find(({ status }) => status === 'rejected') as PromiseRejectedResult
     assert.equal((failed.reason as { code?: string }).code, 'RequestFailed')
     assert.match(String(failed.reason), /a new Response for each call/)
+  })
+
+  test('is that a body has been read, and not that the object is empty', async () => {
+    const shared = new Response('content')
+    const fetch = async () => shared
+    await getObject('s3://bucket/a', { fetch, binary: true })
+    const again = getObject('s3://bucket/b', { fetch, binary: true })
+    await failure(again, { code: 'RequestFailed' }, 'or has read')
+  })
+
+  test('is which dates can be signed', () => {
+    const request = { method: 'GET', url: 'https://a', service: 's3', region: 'a' }
+    for (const date of [new Date(8.64e15), new Date(-1), new Date(NaN), Object.create(null)])
+      assert.throws(() => sign({ ...request, credentials: CREDENTIALS, date }), {
+        code: 'InvalidOptions',
+        message: /^sign: date: expected a valid Date from 1970 to 9999, got /,
+      })
+  })
+
+  test('is not that a local address is none, however it is written', async () => {
+    for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']) delete process.env[name]
+    const given = { AccessKeyId: 'id', SecretAccessKey: 'secret' }
+    for (const url of ['http://[FD00:EC2::23]/v1', 'http://LOCALHOST/x', 'http://127.0.0.1?x']) {
+      process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = url
+      const { fetch } = script((sent) =>
+        sent.headers['x-amz-date'] ? echo(sent) : reply(200, given),
+      )
+      assert.equal(await getSecret('a', { fetch }), 'a')
+      clearCache()
+    }
+    process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = 'http://127.0.0.1\\@example.com/'
+    const read = getSecret('a', { fetch: script(echo).fetch })
+    await failure(read, { code: 'NoCredentials' }, 'written plainly')
   })
 
   const UNPRINTABLE: readonly (readonly [string, () => Promise<unknown>])[] = [

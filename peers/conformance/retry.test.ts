@@ -141,10 +141,11 @@ for (const service of SERVICES) {
       const sdk = lists.TRANSIENT_ERROR_STATUS_CODES.includes(status) ? 3 : 1
       // 408 and the whole of 5xx: whatever stands before AWS gives those, and all calls are reads.
       const library = status === 408 || status >= 500 ? 3 : sdk
-      test(`tries ${library === sdk ? 'as often as the SDK' : 'three times, unlike the SDK'}: ${status}`, async () => {
-        await compareAttempts(service, () => coded(service, status, 'SomeError'), library, sdk)
-        await compareAttempts(service, () => ({ status }), library, sdk)
-      })
+      test(`tries ${library === sdk ? 'as often as the SDK' : 'three times, unlike the SDK'}: ${status}`, () =>
+        compareAttempts(service, () => coded(service, status, 'SomeError'), library, sdk))
+      // Without a code, it is not AWS that answers, but a proxy that may do better the next time.
+      test(`tries three times where AWS gives no code: ${status}`, () =>
+        compareAttempts(service, () => ({ status }), 3, sdk))
     }
     for (const code of [...lists.NODEJS_TIMEOUT_ERROR_CODES, ...lists.NODEJS_NETWORK_ERROR_CODES]) {
       test(`tries three times, as the SDK does: ${code}`, () =>
