@@ -194,6 +194,19 @@ describe('types', () => {
     )
   })
 
+  test('leave out blanks around the names of parameters, as the run time does', () => {
+    withCache(
+      async (_: unknown, context) => {
+        is<Equal<typeof context.group, { readonly b: string; readonly c: string }>>()
+        is<Equal<typeof context.app, Readonly<Record<string, string>>>>()
+        is<Equal<typeof context.one, string>>()
+      },
+      {
+        ssm: [{ names: ['/a/b ', '/a/c'], as: 'group' }, { path: '/my/app ' }, { name: '/x/one ' }],
+      },
+    )
+  })
+
   test('infer the results of direct access', () => {
     const calls = () => {
       is<Equal<Awaited<ReturnType<typeof one>>, string>>()

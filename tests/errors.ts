@@ -330,6 +330,11 @@ const OPTIONS: readonly Row[] = [
     act: () => wrap({ ssm: [{ name: '/a', ttl: 1, transform: 'json', WithDecryption: true }] }),
   },
   {
+    mistake: "AWS's spelling of an option",
+    says: ['ssm[0]', '`Names`', 'Did you mean `names`?'],
+    act: () => wrap({ ssm: [{ Names: ['/a', '/b'], as: 'x' }] }),
+  },
+  {
     mistake: 'mistakes in several entries',
     says: ['ssm[0].maxAge', 'ssm[0].decrypt', 'secrets[0].id', 's3[0].uri'],
     act: () =>

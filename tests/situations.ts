@@ -1068,11 +1068,14 @@ describe('addresses', () => {
   }
 
   test('of a bucket that no URL can carry are refused, and no others', async () => {
-    const { fetch, sent } = script(reply(200, 'content'))
-    const read = getObject('s3://xn--bucket/key', { fetch, binary: true })
-    await failure(read, { code: 'UnsupportedKey' }, 'xn--')
+    const { fetch, sent } = script(() => reply(200, 'content'))
+    const read = () => getObject('s3://xn--bucket/key', { fetch, binary: true })
+    // From Node.js 24 on, URLs take such a name, too.
+    const isCarried = URL.canParse('https://xn--bucket.s3.us-east-1.amazonaws.com')
+    if (isCarried) await read()
+    else await failure(read(), { code: 'UnsupportedKey' }, 'xn--')
     await getObject('s3://xn--mnchen-3ya/key', { fetch, binary: true })
-    assert.equal(sent.length, 1)
+    assert.equal(sent.length, isCarried ? 2 : 1)
   })
 
   test('for S3 there is none with FIPS in China, and for the others there is', async () => {
@@ -1210,11 +1213,15 @@ describe('what an error says', () => {
   })
 
   test("is AWS's sentence as it is, with its characters", async () => {
-    const message = 'a &lt;b&gt; &amp;lt; &#39;c&#39; &#x2F; &#38;lt; &unknown;'
+    const message = 'a &lt;b&gt; &amp;lt; &#39;c&#39; &#x2F; &#38;lt; &unknown; &#x1F600; &#128512;'
     const xmlError = `<Error><Code>AccessDenied</Code><Message>${message}</Message></Error>`
     const { fetch } = script(reply(403, xmlError))
     const read = getObject('s3://bucket/a', { fetch, binary: true })
-    await failure(read, { code: 'AccessDenied' }, `"a <b> &lt; 'c' / &lt; &unknown;"`)
+    await failure(
+      read,
+      { code: 'AccessDenied' },
+      `"a <b> &lt; 'c' / &lt; &unknown; \u{1F600} \u{1F600}"`,
+    )
   })
 
   test('is that the region is unknown, whatever its name means to JavaScript', async () => {
