@@ -268,6 +268,8 @@ const commandsOfPrograms: fc.Arbitrary<Command>[] = [
 
 interface Finding {
   readonly law: string
+  /** After so many programs. */
+  readonly programs: number
   readonly details: string
   readonly program: string
 }
@@ -312,7 +314,7 @@ export async function findFault(
   if (!result.failed) return undefined
   if (!law) throw result.errorInstance
   const [plans, luck, commands] = result.counterexample as unknown[]
-  return { law, details, program: `${shown(plans)}\nluck ${luck}\n${commands}` }
+  return { law, details, programs: result.numRuns, program: `${shown(plans)}\nluck ${luck}\n${commands}` }
 }
 
 /** Runs one long program. Returns by how many bytes the heap has grown in its second half. */
@@ -349,8 +351,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (;;) {
     const finding = await findFault(instantiate, { numRuns, seed }, ignored)
     if (!finding) break
-    const { law, details, program } = finding
-    console.log(`${law}\n${program}\n${details.slice(0, 3000)}\n`)
+    const { law, details, program, programs } = finding
+    console.log(`${law}, after ${programs} programs\n${program}\n${details.slice(0, 3000)}\n`)
     ignored.add(law)
   }
   console.log(`${numRuns} programs, seed ${seed}: ${ignored.size} laws broken`)
