@@ -314,7 +314,12 @@ export async function findFault(
   if (!result.failed) return undefined
   if (!law) throw result.errorInstance
   const [plans, luck, commands] = result.counterexample as unknown[]
-  return { law, details, programs: result.numRuns, program: `${shown(plans)}\nluck ${luck}\n${commands}` }
+  return {
+    law,
+    details,
+    programs: result.numRuns,
+    program: `${shown(plans)}\nluck ${luck}\n${commands}`,
+  }
 }
 
 /** Runs one long program. Returns by how many bytes the heap has grown in its second half. */
