@@ -3,8 +3,20 @@ import { runInNewContext } from 'node:vm'
 
 /** Bytes of the heap that are in use, after a collection of what is not. */
 export function heapUsed(): number {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as () => void
   collect()
   return process.memoryUsage().heapUsed
+}
+
+/** Bytes of buffers; where they seem to be more than `limit`, after a collection of what is not in use. */
+export function buffersUsed(limit: number): number {
+  if (process.memoryUsage().arrayBuffers > limit) collect()
+  return process.memoryUsage().arrayBuffers
+}
+
+function collect(): void {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  gc()
+  // The memory of buffers is freed beside the collection that found them, and counted at the next.
+  gc()
 }
