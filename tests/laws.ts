@@ -329,11 +329,15 @@ interface DirectAccess {
   readonly begun: number
   readonly now: number
   readonly lost: number
+  /** When it began, by the wall clock. */
+  readonly time: number
 }
 
 /** Laws of direct access in a handler. */
 export const OF_DIRECT_ACCESS = {
-  directAccessEndsBeforeItsInvocation: ({ reader, begun, now, lost }: DirectAccess) =>
+  directAccessEndsBeforeItsInvocation: ({ reader, begun, now, lost, time }: DirectAccess) =>
+    // A remaining time that is not positive, as after the clock was set forward, is not enforced.
+    time >= (reader.times[0] as number) + reader.remaining ||
     now <= Math.max(begun, reader.begun + reader.remaining) + lost - reader.lost,
 }
 

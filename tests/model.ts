@@ -230,6 +230,31 @@ const providers = commandOf(
   },
 )
 
+/** One thing is read again and again while AWS comes and goes. */
+const outages = commandOf(
+  'readOften',
+  fc.record({
+    entry: entryPlans('parameter', 'secret', 'file', 'object', 'tree'),
+    steps: fc.array(
+      fc.record({
+        outcome: fc.constantFrom<Outcome>('whole', 'whole', 'refused', 'throttled'),
+        maxAge: fc.constantFrom(0, 1, 60),
+        pause: fc.constantFrom(300, 1000, 2000),
+      }),
+      { minLength: 2, maxLength: 6 },
+    ),
+  }),
+  async (run, { entry, steps }) => {
+    for (const { outcome, maxAge, pause } of steps) {
+      run.automatic = outcome
+      run.read({ ...entry, maxAge })
+      await run.rest()
+      await run.clock.pass(pause)
+    }
+    run.automatic = undefined
+  },
+)
+
 const moves = commandOf('moveBucket', fc.constantFrom(...REGIONS), (run, region) =>
   run.moveBucket(region),
 )
@@ -237,6 +262,7 @@ const moves = commandOf('moveBucket', fc.constantFrom(...REGIONS), (run, region)
 const commandsOfPrograms: fc.Arbitrary<Command>[] = [
   providers,
   moves,
+  outages,
   invocations,
   invocations,
   answers,

@@ -476,12 +476,13 @@ export class Run implements Listener {
   /** Reads something directly in a handler, and ends with it. */
   async #readInHandler(reader: Reader): Promise<void> {
     const begun = this.clock.monotonic
+    const time = this.clock.now()
     this.#crowd += 1
     const options = { fetch: this.#fetch, maxAge: 0 }
     await this.library.getSecret('crowd/inner', options).catch(() => {})
     this.#crowd -= 1
     const { monotonic: now, lost } = this.clock
-    this.#check(OF_DIRECT_ACCESS, { reader, begun, now, lost })
+    this.#check(OF_DIRECT_ACCESS, { reader, begun, now, lost, time })
   }
 
   prefetch(index: number): void {
