@@ -4765,7 +4765,10 @@ describeOverBoth('s3', () => {
     const parse = mock.fn(Number)
     for (let time = 0; time < 3; time += 1) {
       assert.equal(await getObject(uri, { parse, maxAge: 0 }), 7)
-      assert.equal(aws.requests[time]?.headers['if-none-match'] !== undefined, time > 0)
+      const { authorization = '', ...headers } = aws.requests[time]?.headers ?? {}
+      assert.equal(headers['if-none-match'] !== undefined, time > 0)
+      // A cache in between may take it off.
+      assert.doesNotMatch(authorization, /if-none-match/)
     }
     assert.equal(parse.mock.callCount(), 1)
   })

@@ -326,7 +326,7 @@ export class Run implements Listener {
       if (!isMissing && this.#isLost(request, thing, version)) continue
       // A directory that is in the way of a download may be gone by its end.
       const isDoubtful = this.#hasDirectory(thing)
-      if (thing.kind === 'file' && !isDoubtful && request.input.etag !== etagOf(version))
+      if (thing.kind === 'file' && !isDoubtful && request.input.etag !== etagOf(thing, version))
         this.#written.set(pathOf(thing.id), { thing, order })
       const first = request.first ?? request
       if (thing.bad.has(version)) this.#badTrees.add(first)
@@ -355,7 +355,7 @@ export class Run implements Listener {
 
   /** Whether a download comes to nothing: somebody has touched what S3 says is unchanged. */
   #isLost({ input }: Request, thing: Thing, version: number): boolean {
-    if (thing.kind !== 'file' || input.etag !== etagOf(version)) return false
+    if (thing.kind !== 'file' || input.etag !== etagOf(thing, version)) return false
     const path = pathOf(thing.id)
     return (this.#touched.get(path) ?? 0) > (this.#written.get(path)?.order ?? 0)
   }

@@ -484,7 +484,7 @@ function respond(request: Request, states: Map<Thing, State>, isDenied: boolean)
       else request.respond(200, JSON.stringify({ SecretString: textOf(thing, state) }))
       break
     default: {
-      const etag = etagOf(state.version)
+      const etag = etagOf(thing, state.version)
       if (isDenied) request.respond(403, s3Error('AccessDenied'))
       else if (state.isMissing) request.respond(404, s3Error('NoSuchKey'))
       else if (input.etag === etag) request.respond(304, '', { etag })
@@ -502,8 +502,8 @@ function pageOf({ input }: Request): [from: number, to: number, hasNext: boolean
 /** In whole seconds, of which many versions can have one. */
 const LAST_MODIFIED = new Date(EPOCH).toUTCString()
 
-export function etagOf(version: number): string {
-  return `"${version}"`
+export function etagOf({ bad }: Thing, version: number): string {
+  return bad.has(version) ? `"${BAD} ${version}"` : `"${version}"`
 }
 
 /** AWS's own sentence, which is passed on; the rest of its answer is not. */
