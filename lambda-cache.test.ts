@@ -7926,5 +7926,13 @@ export async function password(): Promise<string | undefined> {
 })
 
 // What follows runs last, and is not in the order of the sections.
-for (const name of ['programs', 'crowd', 'faults', 'situations', 'processes', 'readme'])
+for (const name of [
+  'programs',
+  'crowd',
+  'faults',
+  'situations',
+  'surroundings',
+  'processes',
+  'readme',
+])
   await import(`./tests/${name}.js`)

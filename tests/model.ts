@@ -240,12 +240,17 @@ const outages = commandOf(
         outcome: fc.constantFrom<Outcome>('whole', 'whole', 'refused', 'throttled'),
         maxAge: fc.constantFrom(0, 1, 60),
         pause: fc.constantFrom(300, 1000, 2000),
+        becomes: fc.oneof(
+          { weight: 5, arbitrary: fc.constant(undefined) },
+          { weight: 2, arbitrary: fc.constantFrom('good' as const, 'bad' as const) },
+        ),
       }),
       { minLength: 2, maxLength: 6 },
     ),
   }),
   async (run, { entry, steps }) => {
-    for (const { outcome, maxAge, pause } of steps) {
+    for (const { outcome, maxAge, pause, becomes } of steps) {
+      if (becomes) run.change(run.thingOf(entry), { isBad: becomes === 'bad' })
       run.automatic = outcome
       run.read({ ...entry, maxAge })
       await run.rest()

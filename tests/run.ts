@@ -418,6 +418,12 @@ export class Run implements Listener {
     }
   }
 
+  /** What a direct read is for. */
+  thingOf(plan: EntryPlan): Thing {
+    const [{ thing }] = this.#wantsOf(plan, 'direct', {}) as [Want]
+    return thing
+  }
+
   /** Begins a direct read. */
   read(plan: EntryPlan): void {
     const [want] = this.#wantsOf(plan, 'direct', {}) as [Want]
@@ -636,10 +642,12 @@ export class Run implements Listener {
   }
 
   /** What `parse` took and may be served: that a newer one is bad is no reason for an error. */
-  #parsed({ wants }: Reader): Thing[] {
+  #parsed({ wants, order }: Reader): Thing[] {
     const now = this.clock.now()
     const isGood = (want: Want): boolean => {
       const newest = want.parse && this.#newest(want)
+      // What came later may have come after the reader had failed, and waited for the rest.
+      if (newest && newest.order > order) return false
       const age = newest ? now - newest.request.time : -1
       const isYoung = age >= 0 && age < 1000 * (want.maxAge + want.staleIfError)
       return isYoung && !!newest && this.#hasTaken(want, newest.version)
@@ -683,7 +691,9 @@ export class Run implements Listener {
     const lastRead = this.#kept(want).at(-1)?.order ?? 0
     const hasFailed =
       isCrowded ||
-      this.#kept(want).some(({ isBad, order }) => want.parse && isBad && order > newest) ||
+      (this.#deliveries.get(thing) ?? []).some(
+        ({ isBad, order, era }) => want.parse && isBad && order > newest && era >= reader.era,
+      ) ||
       isTimeUp(reader, this.clock) ||
       [...this.requests].some(({ things, isUnderWay }) => isUnderWay && things.includes(thing)) ||
       (this.#failures.get(thing) ?? []).some(

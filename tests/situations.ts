@@ -796,6 +796,32 @@ describe('a bad value', () => {
     })
   }
 
+  test('that others have read, who do not parse it, is read again', async () => {
+    const aws = scene(SECRETS.answer('{'))
+    await SECRETS.read({ fetch: aws.fetch, maxAge: Infinity })
+    const options = { ...SECRETS.entry({ parse: json }), fetch: aws.fetch, maxAge: Infinity }
+    const invoke = invoking(options, 'value')
+    pass(4999)
+    assertKeepsSecrets(await failure(invoke(), { code: 'ParseError', source: 'secrets' }))
+    assert.equal(aws.sent.length, 1, 'it has just been read')
+    aws.say(SECRETS.answer('{"a":1}'))
+    pass(1)
+    assert.deepEqual(await invoke(), [{ a: 1 }])
+    assert.equal(aws.sent.length, 2)
+    pass(HOUR)
+    aws.say(SECRETS.answer('{"a":2}'))
+    assert.deepEqual(await invoke(), [{ a: 1 }])
+  })
+
+  test('that is old, and that others have read, is no error for who parses it first', async () => {
+    const aws = scene(SECRETS.answer('{'))
+    await SECRETS.read({ fetch: aws.fetch, maxAge: Infinity })
+    aws.say(SECRETS.answer('{"a":1}'))
+    pass(MINUTE)
+    const options = { ...SECRETS.entry({ parse: json }), fetch: aws.fetch, maxAge: Infinity }
+    assert.deepEqual(await invoking(options, 'value')(), [{ a: 1 }])
+  })
+
   test('at first is an error, and is read again after a while', async () => {
     const aws = scene(SECRETS.answer('{'))
     const options = { secrets: [{ id: 'a', parse: json }], fetch: aws.fetch }

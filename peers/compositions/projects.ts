@@ -100,6 +100,14 @@ const PROJECTS: readonly Project[] = [
     commands: [['vitest/vitest.mjs', 'run']],
   },
   {
+    what: 'vitest in vmThreads',
+    files: {
+      'package.json': { type: 'module' },
+      'vitest.config.mjs': "export default { test: { globals: true, pool: 'vmThreads' } }",
+    },
+    commands: [['vitest/vitest.mjs', 'run']],
+  },
+  {
     what: 'webpack',
     files: {
       'tsconfig.json': FOR_BUNDLERS,
