@@ -84,6 +84,15 @@ export async function startSts(): Promise<{
   }
 }
 
+/** A port that nothing listens on. */
+export async function freePort(): Promise<number> {
+  const server = createServer()
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const { port } = server.address() as AddressInfo
+  await once(server.close(), 'close')
+  return port
+}
+
 /** What a promise was rejected with. */
 export async function failureOf(promise: Promise<unknown>): Promise<Error> {
   const [outcome] = await Promise.allSettled([promise])

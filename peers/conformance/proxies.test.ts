@@ -8,15 +8,14 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import type { AddressInfo } from 'node:net'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { type LocalAws, startLocalAws } from '../../examples/local-aws.js'
 import { getObject, getParameter, getSecret } from '../../lambda-cache.js'
-import { FETCHES, useEnvironment } from './kit.js'
+import { FETCHES, freePort, useEnvironment } from './kit.js'
 
 interface Proxy {
   readonly name: string
@@ -203,14 +202,6 @@ async function start(
     throw error
   }
   return { url: `http://127.0.0.1:${port}`, close }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  const { port } = server.address() as AddressInfo
-  await once(server.close(), 'close')
-  return port
 }
 
 async function listening(port: number, child: ChildProcess): Promise<void> {
