@@ -196,9 +196,17 @@ export class Thing {
 /** What a text that no `parse` takes begins with. */
 export const BAD = 'bad'
 
-/** What is in a thing. In a tree, each parameter has a text of its own. */
-export function textOf({ id, region, bad }: Thing, { version }: State, name = ''): string {
-  return `${bad.has(version) ? BAD : ''}${CANARY} ${region} ${id}${name} #${version}`
+/**
+ * What is in a thing. In a tree, each parameter has a text of its own. An object is the same to
+ * whoever downloads it; of the rest, each account sees its own.
+ */
+export function textOf(
+  { kind, id, region, account, bad }: Thing,
+  { version }: State,
+  name = '',
+): string {
+  const owner = kind === 'file' ? '' : account
+  return `${bad.has(version) ? BAD : ''}${CANARY} ${region} ${owner} ${id}${name} #${version}`
 }
 
 export const HOME = 'eu-west-1'
