@@ -14,6 +14,7 @@ import { type LocalAws, startLocalAws } from '../../examples/local-aws.js'
 import { frameworks } from './frameworks.js'
 import type { Report } from './harness.js'
 import { projects } from './projects.js'
+import { runners } from './runners.js'
 
 interface Row {
   readonly what: string
@@ -37,6 +38,7 @@ const rows: Row[] = [
   ),
   ...frameworks,
   ...projects,
+  ...runners,
 ].filter(({ what }) => words.length === 0 || words.some((word) => what.includes(word)))
 
 const outcomes: { what: string; outcome: string }[] = []
