@@ -157,3 +157,22 @@ describe('README.md', () => {
     )
   })
 })
+
+describe('docs/field-notes.md', () => {
+  const notes = readFileSync(new URL('../docs/field-notes.md', import.meta.url), 'utf8')
+  const rows = notes
+    .split('\n')
+    .filter((line) => /^\| [A-Z@a-z`]/.test(line) && !/^\| what /.test(line))
+
+  test('says of each row which test holds it, or that none can', () => {
+    assert.ok(rows.length > 20, `${rows.length} rows`)
+    for (const row of rows) {
+      const [, name, path] = /`([^|]+)` in (\S+) \|$/.exec(row) ?? []
+      if (row.endsWith('| no test can |')) continue
+      assert.ok(name && path, row)
+      // A name in quotes may have a quote in it.
+      const source = readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
+      assert.ok(source.replaceAll("\\'", "'").includes(name), `${name} in ${path}`)
+    }
+  })
+})
