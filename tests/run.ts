@@ -762,7 +762,7 @@ export class Run implements Listener {
     const path = pathOf(thing.id)
     const file = this.disk.files.get(path)
     // What happens to a file while a reader waits for something else goes unnoticed.
-    const isTouchedMeanwhile = this.#isTouched(thing) && this.#lastTouch(thing) > since
+    const isTouchedMeanwhile = this.#lastTouch(thing) > since
     const version = isTouchedMeanwhile
       ? this.#deliveries.get(thing)?.at(-1)?.version
       : versionIn(file?.content)
