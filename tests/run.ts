@@ -648,8 +648,11 @@ export class Run implements Listener {
       const newest = want.parse && this.#newest(want)
       // What came later may have come after the reader had failed, and waited for the rest.
       if (newest && newest.order > order) return false
-      const age = newest ? now - newest.request.time : -1
-      const isYoung = age >= 0 && age < 1000 * (want.maxAge + want.staleIfError)
+      // Nobody knows which of several deliveries of a version `parse` has seen.
+      const isYoung = this.#kept(want)
+        .filter(({ version }) => version === newest?.version)
+        .map(({ request }) => now - request.time)
+        .every((age) => age >= 0 && age < 1000 * (want.maxAge + want.staleIfError))
       return isYoung && !!newest && this.#hasTaken(want, newest.version)
     }
     // An error names what was asked for, be it in several regions.
@@ -697,9 +700,9 @@ export class Run implements Listener {
       isTimeUp(reader, this.clock) ||
       [...this.requests].some(({ things, isUnderWay }) => isUnderWay && things.includes(thing)) ||
       (this.#failures.get(thing) ?? []).some(
-        // What was read since ends the pause after a failure.
+        // What was read since ends the pause after a failure, but for whom it has met already.
         ({ order, time }) =>
-          order > lastRead && (order > reader.order || isYoungerThan(5, reader, time)),
+          order > reader.order || (order > lastRead && isYoungerThan(5, reader, time)),
       )
     this.#check(OF_VALUES, {
       reader,
