@@ -474,6 +474,8 @@ export class Run implements Listener {
       value
         .catch(() => {})
         .finally(() => {
+          // Until now, a reader may have waited for a place, and have given up by now.
+          if (this.#crowd >= 20) this.#crowded = this.moment().order
           this.#crowd -= 1
         })
     }
