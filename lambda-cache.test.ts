@@ -7961,6 +7961,7 @@ for (const name of [
   'faults',
   'situations',
   'surroundings',
+  'memory',
   'processes',
   'readme',
 ])

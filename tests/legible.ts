@@ -21,7 +21,7 @@ const CASTS: readonly (readonly [code: string, reason: string])[] = [
   ],
   ['globalThis.fetch as never', "the types of Node.js and the DOM differ in a response's body"],
   ['...decoders] as never', 'a pipeline of unknown length has no overload'],
-  ['getBuiltinModule(name) as never', 'it is typed by overloads, which no type parameter fits'],
+  ['modules.get(name) as never', 'it is typed by overloads, which no type parameter fits'],
 ]
 
 /** Functions that make an error, and which of their arguments is its text. */
@@ -186,8 +186,8 @@ function sectionAt(position: number): Section | undefined {
 
 const border = sections.find(({ title }) => title === 'Border')
 const banner = border ? source.slice(border.start, source.indexOf('\n\n', border.start)) : ''
-const allowed = [...banner.matchAll(/^\/\/ {3}(?:types|functions) +(.+)$/gm)].flatMap(([, names]) =>
-  String(names).split(', '),
+const allowed = [...banner.matchAll(/^\/\/ {3}(?:types|functions|constant) +(.+)$/gm)].flatMap(
+  ([, names]) => String(names).split(', '),
 )
 const crossing = new Set<string>()
 visit(file, (node) => {
