@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, mock, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInThisContext } from 'node:vm'
 import {
   clearCache,
   getObject,
@@ -353,5 +355,62 @@ describe('a warm invocation', () => {
     assert.equal(await handler({ fails: 'none' }, contextWith(3000)), 'two')
     assert.deepEqual(seen, ['one', 'one', 'one', 'one', 'two', 'two'])
     assert.equal(sent.length, 2)
+  })
+})
+
+describe('contexts', () => {
+  /** Whether V8 keeps its properties in the order of a class, and not in a dictionary. */
+  function hasFastProperties(context: object): boolean {
+    setFlagsFromString('--allow-natives-syntax')
+    return (runInThisContext('(object) => %HasFastProperties(object)') as (o: object) => boolean)(
+      context,
+    )
+  }
+
+  test('stay what V8 is fast with, however often values change', async () => {
+    let version = 0
+    const { fetch } = script(() => parameters({ '/a': `a${version}`, '/b': 'b' }))
+    const options = { ssm: ['/a', '/b'], fetch, maxAge: 10 } as const
+    const handler = withCache(async (_: unknown, context) => `${context.a} ${context.b}`, options)
+    for (version = 0; version < 5; version += 1) {
+      for (let time = 0; time < 3; time += 1) {
+        const context = lambdaContext()
+        assert.equal(await handler({}, context), `a${version} b`)
+        assert.equal(hasFastProperties(context), true)
+        assert.deepEqual(Object.keys(context), Object.keys(lambdaContext()))
+      }
+      pass(10 * SECOND)
+    }
+  })
+
+  test('may be used again after values have changed', async () => {
+    const { fetch, say } = scene(SSM.answer('one'))
+    const context = lambdaContext()
+    const handler = withCache((_: unknown, { value }) => value, {
+      ssm: ['/app/value'],
+      fetch,
+      maxAge: 10,
+    })
+    for (const value of ['one', 'two', 'three']) {
+      say(SSM.answer(value))
+      for (let time = 0; time < 3; time += 1) assert.equal(await handler({}, context), value)
+      pass(10 * SECOND)
+    }
+  })
+
+  test('that are frozen are refused by the name of an entry, after a change, too', async () => {
+    const { fetch, say } = scene(SSM.answer('one'))
+    const handler = withCache(() => {}, { ssm: ['/app/value'], fetch, maxAge: 10 })
+    for (const value of ['one', 'two']) {
+      say(SSM.answer(value))
+      await handler({}, lambdaContext())
+      await failure(
+        handler({}, Object.freeze(lambdaContext())),
+        { code: 'InvalidOptions' },
+        'value',
+        'ssm[0]',
+      )
+      pass(10 * SECOND)
+    }
   })
 })

@@ -83,19 +83,6 @@ export const downloads: readonly Alternative[] = [
   }),
 ]
 
-/** lambda-cache with a number of values, of which the handler takes one. */
-export function withValues(count: number): Alternative {
-  const contents = `
-    import { withCache } from '../../lambda-cache.js'
-    const ssm = Array.from({ length: ${count} }, (_, index) => '/prod/app/value_' + index)
-    export const handler = withCache(async (event, context) => context.value_0, { ssm, maxAge: 3600 })`
-  return {
-    name: count === 1 ? '1 value' : `${count} values`,
-    entry: { file: `values-${count}.ts`, contents },
-    over: 'fetch',
-  }
-}
-
 function whereThereIsHttpsFetch(alternative: Alternative): Alternative[] {
   return hasHttpsFetch ? [alternative] : []
 }

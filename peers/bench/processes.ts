@@ -1,7 +1,7 @@
 /** The processes that the measurements run in. */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -28,11 +28,12 @@ export interface Server {
 /** An AWS that answers after so many milliseconds. */
 export async function startServer(
   { folder }: Bench,
-  { delay, tls }: { delay: number; tls: boolean },
+  { delay, tls, changing = false }: { delay: number; tls: boolean; changing?: boolean },
 ): Promise<Server> {
   const { key, certificate } = tls ? await makeCertificate(folder) : {}
   const bundle = await writeBundle(folder, { entry: { file: 'probes/server.ts' } })
-  const args = [bundle, String(delay), ...(key && certificate ? [key, certificate] : [])]
+  const secured = key && certificate ? [key, certificate] : []
+  const args = [bundle, String(delay), changing ? 'changing' : '', ...secured]
   const server = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] })
   const [port] = (await once(createInterface(server.stdout), 'line')) as [string]
   return {
@@ -87,6 +88,8 @@ export function environment(
 
 async function makeCertificate(folder: string): Promise<{ key: string; certificate: string }> {
   const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
+  // One for all servers of a run.
+  if (existsSync(certificate)) return { key, certificate }
   const names = 'subjectAltName=DNS:localhost,DNS:*.localhost,IP:127.0.0.1'
   await run('openssl', [
     ...[

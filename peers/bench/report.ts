@@ -12,15 +12,21 @@ import {
   WITH_HTTPS_FETCH,
 } from './alternatives.js'
 import { barChart, format } from './charts.js'
+import { EARLIER, MAP_READ, POWERTOOLS_READ, REFRESH_ON } from './memory.js'
 import type {
   ColdStartRow,
   ColdStarts,
+  Direct,
+  DirectRow,
   DownloadRow,
   Duration,
+  Growth,
   HandlerSize,
   Results,
+  Warm,
   WarmRow,
 } from './results.js'
+import { GETTERS } from './warm.js'
 
 const BUSY =
   '**The machine was busy with something else when this began: sizes hold, times and limits of time do not.**\n\n'
@@ -36,7 +42,7 @@ export interface Limit {
 }
 
 export function report(results: Results): string {
-  const { coldStart, warm, largeObject } = results
+  const { coldStart, largeObject } = results
   return `# Measured against the alternatives
 
 A handler that reads two SSM parameters, one secret and one JSON object from S3, written with each of them. All figures of a table come
@@ -64,20 +70,7 @@ CPU time of import and first invocation with a whole core in the same round, for
 \`node:https\`. Memory is the process's RSS at the end.
 
 ${coldStart.nodes.map((starts) => coldStartSection(coldStart, starts)).join('\n')}
-## Warm invocation
-
-Nanoseconds that an invocation takes over the bare handler's when all four values are in memory. Node.js ${warm.node}, ${warm.rounds} rounds of a process each, in which
-the handler and the bare one take turns of ${format(warm.invocations)} invocations. The SDK, aws-lite and aws4fetch keep nothing: with them every invocation calls AWS.
-
-${warmTable('cache', warm.rows)}
-The same after ${warm.refreshes} refreshes:
-
-${warmTable('cache', warm.refreshed)}
-![Warm invocation](charts/warm.svg)
-
-lambda-cache with other numbers of values, of which the handler takes one:
-
-${warmTable('values', warm.values)}
+${memorySection(results.memory)}
 ## Large object
 
 An object of ${largeObject.megabytes} MiB to disk, over plain HTTP, ${largeObject.rounds} rounds on Node.js ${largeObject.node}. The SDK's is \`pipeline(Body, createWriteStream(file))\`, and the
@@ -88,15 +81,66 @@ ${downloadTable(largeObject.rows)}
 `
 }
 
+export function memorySection({ warm, direct, growth, run }: Results['memory']): string {
+  return `## Reads from memory
+
+Nanoseconds, ${run.date}, \`${run.command}\`, with a load average of ${run.machine.load.before.toFixed(1)} in the minute before. \`${EARLIER}\` is the
+file as it was before reads from memory were looked at.
+
+![A read from memory](charts/memory.svg)
+
+### A wrapped handler with four values
+
+What an invocation takes over the bare handler's when all values are in memory: ${warm.rounds} rounds of a process each, in which the handler and the bare one take turns. The Map's are put on the context by \`Object.assign\`, where every log shows them; four getters that hide them take what the row \`${GETTERS.name}\` says,
+with no clock and no check. The SDK, aws-lite and aws4fetch keep nothing: with them every invocation calls AWS.
+
+${warm.nodes
+  .map(
+    ({ node, rows, refreshed, changed }) => `Node.js ${node}, as first read:
+
+${warmTable('cache', rows)}
+Node.js ${node}, after ${warm.refreshes} refreshes with the same values:
+
+${warmTable('cache', refreshed)}
+Node.js ${node}, after ${warm.refreshes} refreshes with other values each:
+
+${warmTable('cache', changed)}`,
+  )
+  .join('\n')}
+### Direct access
+
+A read of one value that is in memory, the \`await\` included: ${direct.rounds} rounds of one process with all rows, which take turns, each with a copy of its library of its own. \`all of these in turn\` is the mean of those
+with one copy for all, as in a function that reads many things. Options are written in the call. A parse that is written there runs each time, since it is another function each time. The path of a file is given out only while the file is there, which takes an \`lstat\`.
+
+${direct.nodes.map(({ node, rows }) => `Node.js ${node}:\n\n${directTable(rows)}`).join('\n')}
+### How it grows
+
+Medians of ${growth.rounds} processes. Nanoseconds for each value: on a context, all of whose values are read, and by direct access. Memory is the heap that each of 10,000 parameters takes,
+with a value of 30 bytes, in a wrapper and read directly. The tree has 10,000 parameters in 1,000 pages.
+
+${growthTable(growth)}`
+}
+
 /** By file name. */
 export function charts(results: Results): Record<string, string> {
-  const { sizes, coldStart, warm, largeObject } = results
-  const afterRefreshes = `, after ${warm.refreshes} refreshes`
-  const warmBars = [
-    ...warm.rows.slice(1),
-    ...warm.refreshed.map((row) => ({ ...row, name: row.name + afterRefreshes })),
+  const { sizes, coldStart, memory, largeObject } = results
+  const { warm, direct } = memory
+  const [afterRefreshes, afterChanges] = [', after refreshes', ', after changes']
+  const { node, rows, refreshed, changed } = present(warm.nodes.at(-1))
+  const readsOf = (prefix: string): string => `${prefix} getParameter`
+  const directBars = [MAP_READ, POWERTOOLS_READ, readsOf(DEFAULT), readsOf(EARLIER)]
+  const memoryBars = [
+    ...present(direct.nodes.at(-1))
+      .rows.filter(({ name }) => directBars.includes(name))
+      .map(({ name, time }) => ({ name: `${name}, direct`, over: time })),
+    ...rows.slice(1),
+    ...refreshed.map((row) => ({ ...row, name: row.name + afterRefreshes })),
+    ...changed.map((row) => ({ ...row, name: row.name + afterChanges })),
   ]
-  const highlighted = [...HIGHLIGHTED, DEFAULT + afterRefreshes]
+  const highlighted = [
+    ...HIGHLIGHTED,
+    ...memoryBars.map(({ name }) => name).filter((name) => /^lambda-cache( |, |$)(?!0)/.test(name)),
+  ]
   return {
     'size.svg': barChart({
       title: 'Size of the handler',
@@ -114,14 +158,14 @@ export function charts(results: Results): Record<string, string> {
         firstInvocationChart(coldStart, starts),
       ]),
     ),
-    'warm.svg': barChart({
-      title: 'Warm invocation',
-      subtitle: 'microseconds over the bare handler, four values; less is better',
-      unit: 'µs',
-      names: warmBars.map(({ name }) => name),
-      series: [{ name: 'over', values: warmBars.map(({ over }) => over / 1000) }],
+    'memory.svg': barChart({
+      title: 'A read from memory',
+      subtitle: `nanoseconds of CPU time on Node.js ${node}: one direct read, and an invocation with four values; logarithmic; less is better`,
+      unit: 'ns',
+      names: memoryBars.map(({ name }) => name),
+      series: [{ name: 'over', values: memoryBars.map(({ over }) => over) }],
       highlighted,
-      digits: 2,
+      logarithmic: true,
     }),
     'large-object.svg': barChart({
       title: `${largeObject.megabytes} MiB to disk`,
@@ -153,7 +197,7 @@ export function limits(results: Results): Limit[] {
   return [
     ...sizes,
     ...results.coldStart.nodes.flatMap((starts) => coldStartLimits(results.coldStart, starts)),
-    ...warmLimits(results),
+    ...memoryLimits(results),
     ...largeObjectLimits(results),
   ]
 }
@@ -196,24 +240,69 @@ function smallestLimits(node: string, rows: readonly ColdStartRow[]): Limit[] {
   )
 }
 
-function warmLimits({ warm }: Results): Limit[] {
-  const overOf = (rows: readonly WarmRow[], name: string): number =>
-    present(rows.find((row) => row.name === name)).over
+function memoryLimits({ memory: { warm, direct, growth } }: Results): Limit[] {
   return [
-    { rows: warm.rows, when: '' },
-    { rows: warm.refreshed, when: `, after ${warm.refreshes} refreshes` },
-  ].flatMap(({ rows, when }) => {
-    const over = overOf(rows, DEFAULT)
-    return [
-      { limit: '1,000 ns', most: 1000 },
-      { limit: `less than ${MAP}`, most: overOf(rows, MAP) },
-    ].map(({ limit, most }) => ({
-      what: `warm invocation with four values over the bare handler${when}`,
-      limit,
-      measured: `${format(over)} ns`,
-      kept: over <= most,
-    }))
+    ...direct.nodes.flatMap(directLimits),
+    ...warm.nodes.flatMap(warmLimits),
+    ...growth.nodes.flatMap(growthLimits),
+  ]
+}
+
+function ratioLimit(what: string, most: number, of: string, ratio: number): Limit {
+  return {
+    what,
+    limit: `${most.toFixed(2)} × ${of}`,
+    measured: `${ratio.toFixed(2)} ×`,
+    kept: ratio <= most,
+  }
+}
+
+function directLimits({ node, rows }: Direct['nodes'][number]): Limit[] {
+  const timeOf = (wanted: string): number => present(rows.find(({ name }) => name === wanted)).time
+  return rows
+    .filter(({ name }) => name.startsWith(`${DEFAULT} get`))
+    .flatMap(({ name, time }) => {
+      const what = `direct read from memory, ${name}, Node.js ${node}`
+      return [
+        ratioLimit(what, 0.75, POWERTOOLS_READ, time / timeOf(POWERTOOLS_READ)),
+        ratioLimit(what, 1.5, MAP_READ, time / timeOf(MAP_READ)),
+      ]
+    })
+}
+
+function warmLimits({ node, rows, refreshed, changed }: Warm['nodes'][number]): Limit[] {
+  const cases = [
+    { name: DEFAULT, some: rows, when: 'as first read', most: 0.8 },
+    { name: DEFAULT, some: refreshed, when: 'after refreshes', most: 0.8 },
+    { name: DEFAULT + REFRESH_ON, some: rows, when: 'as first read', most: 0.85 },
+    { name: DEFAULT + REFRESH_ON, some: refreshed, when: 'after refreshes', most: 0.85 },
+    { name: DEFAULT, some: changed, when: 'after values changed', most: 1.3 },
+  ]
+  return cases.map(({ name, some, when, most }) => {
+    const { ratio } = present(some.find((row) => row.name === name))
+    const what = `warm invocation with four values, ${name}, ${when}, Node.js ${node}`
+    return ratioLimit(what, most, MAP, ratio)
   })
+}
+
+function growthLimits({ node, onContext, direct, tree }: Growth['nodes'][number]): Limit[] {
+  const growthOf = (series: readonly number[]): number =>
+    present(series.at(-1)) / present(series[0])
+  return [
+    ratioLimit(
+      `each of 1,000 values on a context, Node.js ${node}`,
+      2,
+      'one alone',
+      growthOf(onContext),
+    ),
+    ratioLimit(`each of 10,000 direct reads, Node.js ${node}`, 2, 'one alone', growthOf(direct)),
+    ratioLimit(
+      `CPU time for a tree of 10,000 parameters, Node.js ${node}`,
+      1.2,
+      `the ${SDK}'s`,
+      tree,
+    ),
+  ]
 }
 
 function largeObjectLimits({ largeObject: { megabytes, rows } }: Results): Limit[] {
@@ -328,12 +417,47 @@ function firstInvocationChart({ sizes }: Results['coldStart'], { node, rows }: C
 
 function warmTable(heading: string, rows: readonly WarmRow[]): string {
   return table(
-    [heading, 'over the bare handler, ns', 'lowest and highest round', 'the bare handler, ns'],
-    rows.map(({ name, over, lowest, highest, base }) => [
+    [
+      heading,
+      'over the bare handler, ns',
+      'lowest and highest round',
+      'the bare handler, ns',
+      `ratio to ${MAP}`,
+    ],
+    rows.map(({ name, over, lowest, highest, base, ratio }) => [
       name,
       format(over),
       `${format(lowest)} to ${format(highest)}`,
       format(base),
+      ratio.toFixed(2),
+    ]),
+  )
+}
+
+function directTable(rows: readonly DirectRow[]): string {
+  return table(
+    ['read', 'ns', 'lowest and highest round'],
+    rows.map(({ name, time, lowest, highest }) => [
+      name,
+      format(time),
+      `${format(lowest)} to ${format(highest)}`,
+    ]),
+  )
+}
+
+function growthTable({ nodes }: Growth): string {
+  return table(
+    [
+      'Node.js',
+      ...['1', '10', '100', '1,000'].map((count) => `${count} on a context, ns`),
+      ...['1', '100', '10,000'].map((count) => `${count} direct, ns`),
+      'bytes for each',
+      "tree, ratio to the SDK's",
+    ],
+    nodes.map(({ node, onContext, direct, bytes, tree }) => [
+      node,
+      ...[...onContext, ...direct, bytes].map((figure) => format(figure)),
+      tree.toFixed(2),
     ]),
   )
 }

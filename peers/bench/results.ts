@@ -1,9 +1,12 @@
 /** What the bench measures: results.json, from which the report and the charts are made. */
 
-export interface Results {
+export interface Run {
   readonly date: string
   readonly command: string
   readonly machine: Machine
+}
+
+export interface Results extends Run {
   /** By name of package or program. */
   readonly versions: Readonly<Record<string, string>>
   readonly library: LibrarySize
@@ -16,7 +19,10 @@ export interface Results {
     readonly sizes: readonly { readonly memory: number; readonly share: number | undefined }[]
     readonly nodes: readonly ColdStarts[]
   }
-  readonly warm: Warm
+  readonly memory: Memory & {
+    /** It may have been measured alone, later than the rest. */
+    readonly run: Run
+  }
   readonly largeObject: {
     readonly node: string
     readonly rounds: number
@@ -90,17 +96,54 @@ export interface ColdStarts {
   readonly rows: readonly ColdStartRow[]
 }
 
+/** What is read from memory. */
+export interface Memory {
+  readonly warm: Warm
+  readonly direct: Direct
+  readonly growth: Growth
+}
+
+/** Invocations with four values each. */
 export interface Warm {
-  readonly node: string
   readonly rounds: number
-  readonly invocations: number
   readonly refreshes: number
-  /** Four values each, as they were first read. */
-  readonly rows: readonly WarmRow[]
-  /** The same after so many refreshes, without the bare handler. */
-  readonly refreshed: readonly WarmRow[]
-  /** lambda-cache with that many values. */
-  readonly values: readonly WarmRow[]
+  readonly nodes: readonly {
+    readonly node: string
+    /** As the values were first read. */
+    readonly rows: readonly WarmRow[]
+    /** After so many refreshes that brought the same, or others. */
+    readonly refreshed: readonly WarmRow[]
+    readonly changed: readonly WarmRow[]
+  }[]
+}
+
+/** Direct reads of one value. */
+export interface Direct {
+  readonly rounds: number
+  readonly nodes: readonly { readonly node: string; readonly rows: readonly DirectRow[] }[]
+}
+
+/** Nanoseconds: median of the rounds, lowest and highest. */
+export interface DirectRow {
+  readonly name: string
+  readonly time: number
+  readonly lowest: number
+  readonly highest: number
+}
+
+export interface Growth {
+  readonly rounds: number
+  readonly nodes: readonly {
+    readonly node: string
+    /** Nanoseconds for each value, of 1, 10, 100 and 1,000. */
+    readonly onContext: readonly number[]
+    /** Nanoseconds for each read, of 1, 100 and 10,000. */
+    readonly direct: readonly number[]
+    /** Of heap, for each of 10,000 parameters. */
+    readonly bytes: number
+    /** CPU time for a tree of 10,000, as a multiple of the SDK's. */
+    readonly tree: number
+  }[]
 }
 
 export interface WarmRow {
@@ -111,6 +154,8 @@ export interface WarmRow {
   readonly over: number
   readonly lowest: number
   readonly highest: number
+  /** To that of the Map by hand, as first read, in the same round: median of the rounds. */
+  readonly ratio: number
 }
 
 /** Medians. */

@@ -3,6 +3,7 @@
  *
  *     npm run bench                    the whole: some minutes
  *     npm run bench -- --short         a few rounds: prints, and writes nothing
+ *     npm run bench -- --only warm     reads from memory alone, in place of those in results.json
  *     npm run bench -- --report        writes RESULTS.md and the charts anew from results.json
  */
 
@@ -15,10 +16,10 @@ import { hasHttpsFetch } from './alternatives.js'
 import { measureColdStarts } from './cold-start.js'
 import { measureLargeObject } from './large-object.js'
 import type { Bench } from './processes.js'
-import { charts, report } from './report.js'
-import type { Results } from './results.js'
+import { charts, memorySection, report } from './report.js'
+import type { Results, Run } from './results.js'
 import { measureLibrary, measureSizes } from './size.js'
-import { measureWarm } from './warm.js'
+import { measureMemory } from './warm.js'
 
 const peers = new URL('../', import.meta.url)
 const resultsFile = new URL('bench/results.json', peers)
@@ -27,52 +28,85 @@ const { values: flags } = parseArgs({
   options: {
     short: { type: 'boolean', default: false },
     report: { type: 'boolean', default: false },
+    only: { type: 'string' },
   },
 })
 
+if (flags.only !== undefined && flags.only !== 'warm')
+  throw new Error(`--only warm, and nothing else: got ${flags.only}`)
 if (flags.report) {
-  write(JSON.parse(readFileSync(resultsFile, 'utf8')) as Results)
+  write(earlierResults())
+} else if (flags.only) {
+  const memory = await inFolder(measureMemoryAlone)
+  console.log(memorySection(memory))
+  if (!flags.short) save({ ...earlierResults(), memory })
 } else {
-  const results = await measure(flags.short)
+  const results = await inFolder(measure)
   console.log(report(results))
-  if (!flags.short) {
-    writeFileSync(resultsFile, `${JSON.stringify(results, null, 2)}\n`)
-    write(results)
+  if (!flags.short) save(results)
+}
+
+function earlierResults(): Results {
+  return JSON.parse(readFileSync(resultsFile, 'utf8')) as Results
+}
+
+function save(results: Results): void {
+  writeFileSync(resultsFile, `${JSON.stringify(results, null, 2)}\n`)
+  write(results)
+}
+
+async function inFolder<T>(work: (bench: Bench) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'lambda-cache-bench-'))
+  try {
+    return await work({ folder, short: flags.short })
+  } finally {
+    rmSync(folder, { recursive: true })
   }
 }
 
-async function measure(short: boolean): Promise<Results> {
-  const bench: Bench = { folder: mkdtempSync(join(tmpdir(), 'lambda-cache-bench-')), short }
-  const [before] = loadavg() as [number]
+async function measureMemoryAlone(bench: Bench): Promise<Results['memory']> {
+  const before = loadNow()
+  const memory = await step('reads from memory', () => measureMemory(bench))
+  return { ...memory, run: runSince(before) }
+}
+
+async function measure(bench: Bench): Promise<Results> {
+  const before = loadNow()
   if (!hasHttpsFetch) console.error('lambda-cache.ts has no httpsFetch: its rows are left out')
-  try {
-    const library = await step('size', async () => measureLibrary())
-    const sizes = await measureSizes()
-    const coldStart = await step('cold start', () => measureColdStarts(bench))
-    const warm = await step('warm invocation', () => measureWarm(bench))
-    const largeObject = await step('large object', () => measureLargeObject(bench))
-    const [after] = loadavg() as [number]
-    const machine = {
+  const library = await step('size', async () => measureLibrary())
+  const sizes = await measureSizes()
+  const coldStart = await step('cold start', () => measureColdStarts(bench))
+  const memory = await step('reads from memory', () => measureMemory(bench))
+  const largeObject = await step('large object', () => measureLargeObject(bench))
+  const run = runSince(before)
+  return {
+    ...run,
+    versions: versions(),
+    library,
+    sizes,
+    coldStart,
+    memory: { ...memory, run },
+    largeObject,
+  }
+}
+
+function loadNow(): number {
+  return present(loadavg()[0])
+}
+
+function runSince(before: number): Run {
+  const flagsGiven = [flags.short && '--short', flags.only && `--only ${flags.only}`]
+  const given = flagsGiven.filter(Boolean).join(' ')
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    command: `npm run bench${given && ` -- ${given}`}`,
+    machine: {
       cpu: present(cpus()[0]).model,
       cores: cpus().length,
       memory: Math.round(totalmem() / 2 ** 30),
       system: `${type()} ${arch()}`,
-      load: { before, after },
-    }
-    const command = `npm run bench${short ? ' -- --short' : ''}`
-    return {
-      date: new Date().toISOString().slice(0, 10),
-      command,
-      machine,
-      versions: versions(),
-      library,
-      sizes,
-      coldStart,
-      warm,
-      largeObject,
-    }
-  } finally {
-    rmSync(bench.folder, { recursive: true })
+      load: { before, after: loadNow() },
+    },
   }
 }
 

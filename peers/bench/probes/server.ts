@@ -1,7 +1,7 @@
 /**
- * AWS as far as the measurements need it, in a process of its own: GetParameters, GetSecretValue, and GetObject in path style and
+ * AWS as far as the measurements need it, in a process of its own: GetParameter, GetParameters, GetParametersByPath, GetSecretValue, and GetObject in path style and
  * virtual-hosted style. Nothing is verified and nothing computed, so that it takes the same time for everyone.
- * With key and certificate it speaks TLS. It prints its port, and ends when its standard input does.
+ * With key and certificate it speaks TLS; where values change, they do with every answer. It prints its port, and ends when its standard input does.
  */
 import { readFileSync } from 'node:fs'
 import {
@@ -12,7 +12,10 @@ import {
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 
-const [delay = '0', key, certificate] = process.argv.slice(2)
+const [delay = '0', changing = '', key, certificate] = process.argv.slice(2)
+
+/** Where values change, they do so with every answer. */
+let answers = 0
 
 const server =
   key && certificate
@@ -31,26 +34,50 @@ function serve(request: IncomingMessage, response: ServerResponse): void {
 
 function answer(request: IncomingMessage, body: string, response: ServerResponse): void {
   const action = request.headers['x-amz-target']
+  if (changing) answers += 1
   const [, size] = /\/zeros-(\d+)(?:\?|$)/.exec(request.url ?? '') ?? []
   if (size) sendZeros(response, Number(size))
   else if (action === 'AmazonSSM.GetParameters') sendJson(response, getParameters(JSON.parse(body)))
+  else if (action === 'AmazonSSM.GetParameter')
+    sendJson(response, { Parameter: parameter(JSON.parse(body).Name) })
+  else if (action === 'AmazonSSM.GetParametersByPath')
+    sendJson(response, getParametersByPath(JSON.parse(body)))
   else if (action === 'secretsmanager.GetSecretValue')
     sendJson(response, getSecretValue(JSON.parse(body)))
-  else if (request.method === 'GET') sendObject(response, '{"beta":true,"limits":[1,2,3]}')
+  else if (request.method === 'GET')
+    sendObject(response, `{"beta":true,"limits":[1,2,${answers + 3}]}`)
   else response.writeHead(400).end()
 }
 
 function getParameters({ Names }: { Names: string[] }): object {
-  const Parameters = Names.map((Name) => ({
+  return { Parameters: Names.map(parameter), InvalidParameters: [] }
+}
+
+function parameter(Name: string): object {
+  return {
     Name,
     ARN: `arn:aws:ssm:eu-west-1:123456789012:parameter${Name}`,
     Type: 'String',
-    Value: `the value of ${Name}`,
+    Value: `the value of ${Name}${answers || ''}`,
     Version: 1,
     LastModifiedDate: 1_700_000_000,
     DataType: 'text',
-  }))
-  return { Parameters, InvalidParameters: [] }
+  }
+}
+
+/** A tree of 10,000, ten to a page. */
+function getParametersByPath({
+  Path,
+  NextToken = '0',
+}: {
+  Path: string
+  NextToken?: string
+}): object {
+  const page = Number(NextToken)
+  const Parameters = Array.from({ length: 10 }, (_, index) =>
+    parameter(`${Path}/${page * 10 + index}`),
+  )
+  return { Parameters, ...(page < 999 && { NextToken: String(page + 1) }) }
 }
 
 function getSecretValue({ SecretId }: { SecretId: string }): object {
@@ -58,7 +85,7 @@ function getSecretValue({ SecretId }: { SecretId: string }): object {
     ARN: `arn:aws:secretsmanager:eu-west-1:123456789012:secret:${SecretId}-a1b2c3`,
     Name: SecretId,
     VersionId: '6b9c1d52-0000-4000-8000-000000000000',
-    SecretString: `the value of ${SecretId}`,
+    SecretString: `the value of ${SecretId}${answers || ''}`,
     VersionStages: ['AWSCURRENT'],
     CreatedDate: 1_700_000_000,
   }
@@ -76,7 +103,7 @@ function sendJson(response: ServerResponse, content: object): void {
 function sendObject(response: ServerResponse, body: string): void {
   const headers = {
     'content-type': 'application/json',
-    etag: '"0123456789abcdef0123456789abcdef"',
+    etag: `"${String(answers).padStart(32, '0')}"`,
     'x-amz-request-id': '0123456789ABCDEF',
   }
   response.writeHead(200, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)

@@ -4,9 +4,10 @@
  */
 import { lambdaContext } from '../../../tests/context.js'
 import { median } from '../statistics.js'
+import { timer } from './timing.js'
 
 const [bundle = '', bareBundle = '', ...counts] = process.argv.slice(2)
-const [invocations = 0, turns = 0, refreshes = 0, maxAge = 0] = counts.map(Number)
+const [turns = 0, refreshes = 0, maxAge = 0] = counts.map(Number)
 
 type Handler = (event: object, context: object) => Promise<unknown>
 
@@ -14,21 +15,17 @@ const { handler } = (await import(bundle)) as { handler: Handler }
 const { handler: bare } = (await import(bareBundle)) as { handler: Handler }
 
 await refresh()
+const timeBare = await timer(() => bare({}, lambdaContext()))
+const time = await timer(() => handler({}, lambdaContext()))
 const base: number[] = []
 const over: number[] = []
 for (let turn = 0; turn < turns; turn += 1) {
-  const bareTime = await time(bare)
+  const bareTime = await timeBare()
   base.push(bareTime)
-  over.push((await time(handler)) - bareTime)
+  over.push((await time()) - bareTime)
 }
 process.stdout.write(JSON.stringify({ base: median(base), over: median(over) }))
 process.exit()
-
-async function time(measured: Handler): Promise<number> {
-  const begin = process.hrtime.bigint()
-  for (let count = 0; count < invocations; count += 1) await measured({}, lambdaContext())
-  return Number(process.hrtime.bigint() - begin) / invocations
-}
 
 /** All values are read again so many times, on a clock that begins in the past, so that it is the true one at the end. */
 async function refresh(): Promise<void> {
