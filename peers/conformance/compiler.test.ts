@@ -55,7 +55,18 @@ describe('the types', () => {
     const { stdout } = await run(process.execPath, [
       join(peers, 'node_modules', packageName, 'bin/tsc'),
       ...['--noEmit', '--strict', '--skipLibCheck', '--extendedDiagnostics'],
-      ...['--module', 'nodenext', '--target', 'es2022', '--types', 'node', ...more, file],
+      ...[
+        '--module',
+        'nodenext',
+        '--target',
+        'es2022',
+        '--lib',
+        'es2022',
+        '--types',
+        'node',
+        ...more,
+        file,
+      ],
     ])
     const [, figure] = /Instantiations:\s+([\d,]+)/.exec(stdout) ?? []
     assert.ok(figure, stdout)
