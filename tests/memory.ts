@@ -369,9 +369,17 @@ describe('contexts', () => {
 
   test('stay what V8 is fast with, however often values change', async () => {
     let version = 0
-    const { fetch } = script(() => parameters({ '/a': `a${version}`, '/b': 'b' }))
-    const options = { ssm: ['/a', '/b'], fetch, maxAge: 10 } as const
-    const handler = withCache(async (_: unknown, context) => `${context.a} ${context.b}`, options)
+    const { fetch } = script(() => parameters({ '/fast/a': `a${version}`, '/fast/b': 'b' }))
+    // Names that no other test has: V8 knows their getters.
+    const ssm = [
+      { name: '/fast/a', as: 'fast_a' },
+      { name: '/fast/b', as: 'fast_b' },
+    ] as const
+    const handler = withCache(async (_: unknown, { fast_a, fast_b }) => `${fast_a} ${fast_b}`, {
+      ssm,
+      fetch,
+      maxAge: 10,
+    })
     for (version = 0; version < 5; version += 1) {
       for (let time = 0; time < 3; time += 1) {
         const context = lambdaContext()
@@ -396,6 +404,7 @@ describe('contexts', () => {
       for (let time = 0; time < 3; time += 1) assert.equal(await handler({}, context), value)
       pass(10 * SECOND)
     }
+    assert.equal(Reflect.ownKeys(context).length, Reflect.ownKeys(lambdaContext()).length + 1)
   })
 
   test('that are frozen are refused by the name of an entry, after a change, too', async () => {
