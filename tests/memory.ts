@@ -1,12 +1,13 @@
 /** Reads from memory: what is worked out once, and what has to be seen all the same. */
 import assert from 'node:assert/strict'
-import { rm } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, mock, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInThisContext } from 'node:vm'
 import {
   clearCache,
+  type Fetch,
   getObject,
   getParameter,
   getParametersByPath,
@@ -20,12 +21,14 @@ import {
   failure,
   lambdaContext,
   MINUTE,
+  mockTimeouts,
   parameters,
   pass,
   present,
   reply,
   S3,
   SECOND,
+  SECRETS,
   SOURCES,
   SSM,
   scene,
@@ -277,6 +280,57 @@ describe('a direct read from memory', () => {
     assert.equal(sent.length, 2)
   })
 
+  test('is remembered for the environment in which it ended', async () => {
+    mockTimeouts()
+    const { fetch, hold } = scene(SSM.answer('one'))
+    const regions: string[] = []
+    const counting: Fetch = async (url, init) => {
+      regions.push(new URL(url).host)
+      return fetch(url, init)
+    }
+    const read = (maxAge: number) => getParameter('/app/value', { fetch: counting, maxAge })
+    const release = hold()
+    const first = read(60)
+    await turns(1)
+    const second = read(0.05)
+    pass(100)
+    process.env.AWS_REGION = 'eu-west-1'
+    release()
+    await Promise.all([first, second])
+    await turns(1)
+    assert.deepEqual(regions, ['ssm.us-east-1.amazonaws.com', 'ssm.eu-west-1.amazonaws.com'])
+    process.env.AWS_REGION = 'us-east-1'
+    await read(0.05)
+    assert.equal(regions.at(-1), 'ssm.us-east-1.amazonaws.com')
+  })
+
+  test('of a name with spaces around it is one of the name', async () => {
+    const { fetch, sent } = script(SSM.answer('one'))
+    for (const name of ['/app/value', ' /app/value', '/app/value  ', '/app/value'])
+      assert.equal(await getParameter(name, { fetch }), 'one')
+    assert.equal(sent.length, 1)
+  })
+
+  test('that was too late to ask takes no place of what was read', async () => {
+    const { fetch, sent } = script(({ body }) => {
+      const { Names } = JSON.parse(body) as { Names: string[] }
+      return parameters(Object.fromEntries(Names.map((name) => [name, name])))
+    })
+    const read = (name: string) => getParameter(name, { fetch })
+    await read('/good')
+    const handler = withCache(
+      () => Promise.allSettled(Array.from({ length: 1100 }, (_, index) => read(`/late/${index}`))),
+      { ...SECRETS.entry(), fetch: script(SECRETS.answer('one')).fetch },
+    )
+    await handler.prefetch()
+    const outcomes = await handler({}, contextWith(150))
+    assert.ok(outcomes.every(({ status }) => status === 'rejected'))
+    await read('/other')
+    const before = sent.length
+    await read('/good')
+    assert.equal(sent.length, before)
+  })
+
   test('of a file looks whether it is there', async () => {
     const file = join(await temporaryFolder(), 'value')
     const { fetch, sent } = script(S3.answer('one'))
@@ -303,7 +357,39 @@ describe('a direct read from memory', () => {
   })
 })
 
+describe('a download', () => {
+  test('of a body that somebody has made is read as its stream likes it', async () => {
+    const file = join(await temporaryFolder(), 'value')
+    let isSent = false
+    const body = new ReadableStream({
+      type: 'bytes',
+      pull(controller) {
+        if (isSent) return controller.close()
+        isSent = true
+        controller.enqueue(new TextEncoder().encode('hello'))
+      },
+    })
+    const fetch: Fetch = async () => new Response(body, { headers: { etag: '"x"' } }) as never
+    assert.equal(await getObject('s3://bucket/app/value', { fetch, file }), file)
+    assert.equal(await readFile(file, 'utf8'), 'hello')
+  })
+})
+
 describe('a warm invocation', () => {
+  test('whose context cannot tell the time rejects, warm and cold', async () => {
+    const { fetch } = script(SSM.answer('one'))
+    const context = {
+      ...lambdaContext(),
+      getRemainingTimeInMillis: () => {
+        throw new Error('no clock')
+      },
+    }
+    const handler = withCache(() => {}, { ...SSM.entry(), fetch, refreshOn: () => false })
+    await assert.rejects(handler({}, { ...context }), { message: 'no clock' })
+    for (let time = 0; time < 2; time += 1) await handler({}, lambdaContext())
+    await assert.rejects(handler({}, { ...context }), { message: 'no clock' })
+  })
+
   test('that throws at once rejects, with and without refreshOn', async () => {
     const { fetch } = script(SSM.answer('one'))
     for (const refreshOn of [undefined, () => false]) {

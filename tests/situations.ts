@@ -5,6 +5,7 @@ import { readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promi
 import { join } from 'node:path'
 import { describe, mock, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { inspect } from 'node:util'
 import ts from 'typescript6'
 import type * as Library from '../lambda-cache.js'
 import {
@@ -71,6 +72,13 @@ async function anew(): Promise<typeof Library> {
     setImmediate,
     require: (name: string): unknown => process.getBuiltinModule(name),
   })
+}
+
+/** What a handler may return. */
+class Unreadable {
+  [inspect.custom](): string {
+    throw new Error('nobody looks at this')
+  }
 }
 
 /** What another instance throws is of another class. */
@@ -309,6 +317,16 @@ describe('direct access in a handler', () => {
       assert.deepEqual(await Promise.all(codes), ['Timeout', 'Timeout', 'Timeout'])
     })
   }
+
+  for (const returned of ['state <pending>', { text: 'Promise { <pending> }' }, new Unreadable()])
+    test(`is over when its handler has returned: ${typeof returned}`, async () => {
+      const library = await anew()
+      const handler = library.withCache(() => returned, { custom: [{ as: 'one', load: () => 1 }] })
+      await handler.prefetch()
+      for (let time = 0; time < 3; time += 1) await handler({}, contextWith(time === 2 ? 1 : 1000))
+      const later = library.withCache(() => {}, { custom: [{ as: 'two', load: () => 2 }] })
+      await later.prefetch()
+    })
 })
 
 describe('before the first invocation', () => {
