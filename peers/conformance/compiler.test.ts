@@ -6,16 +6,10 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { COMPILERS } from './kit.js'
 
 const run = promisify(execFile)
 const peers = fileURLToPath(new URL('..', import.meta.url))
-
-/** The packages of the compilers, and what they are asked besides. */
-const COMPILERS = {
-  '5.0': ['typescript5.0'],
-  '5.9': ['typescript5.9'],
-  '7': ['typescript', '--ignoreConfig'],
-} as const
 
 /** An entry of each kind, by its number. */
 const KINDS: readonly (readonly [source: string, entry: (index: number) => string])[] = [

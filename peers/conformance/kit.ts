@@ -144,3 +144,10 @@ export function randomness(seed: number): Randomness {
     several: (limit, make) => Array.from({ length: integer(limit + 1) }, make),
   }
 }
+
+/** The packages of the compilers, and what they are asked besides. */
+export const COMPILERS = {
+  '5.0': ['typescript5.0'],
+  '5.9': ['typescript5.9'],
+  '7': ['typescript', '--ignoreConfig'],
+} as const
