@@ -6641,6 +6641,21 @@ describe('httpsFetch', () => {
     assert.ok(size(used) - size(without) <= 768, `${size(used) - size(without)} bytes more`)
   })
 
+  test('has nothing of Node to load but internals in the first invocation', TLS, async () => {
+    const { url, cert } = await serveSecurely((_, response) => response.end('value'))
+    const authority = join(await temporaryFolder(), 'authority.pem')
+    await writeFile(authority, cert)
+    const code = bundle(`import { httpsFetch as fetch, withCache } from './lambda-cache.ts'
+      const options = { s3: [{ uri: 's3://bucket/key', parse: String }], fetch }
+      const handler = withCache((_, { key }) => key, options)
+      const before = new Set(process.moduleLoadList)
+      const value = await handler({}, {})
+      const news = process.moduleLoadList.filter((name) => !before.has(name))
+      console.log(value, news.filter((name) => !/ internal\\//.test(name)).join())`)
+    const environment = { AWS_ENDPOINT_URL: url, NODE_EXTRA_CA_CERTS: authority }
+    assert.equal(await run(code, environment), 'value \n')
+  })
+
   test("loads nothing of fetch's", TLS, async () => {
     const { url, cert } = await serveSecurely((_, response) => response.end('value'))
     const authority = join(await temporaryFolder(), 'authority.pem')
