@@ -195,21 +195,22 @@ async function measureGrowth(bench: Bench): Promise<Growth> {
   try {
     const home = makeHome(bench)
     const probeBundle = await writeBundle(bench.folder, { entry: { file: 'probes/growth.ts' } })
-    const nodes: Growth['nodes'][number][] = []
-    for (const node of NODES) {
+    const measure = async (node: number): Promise<Growth['nodes'][number]> => {
       const measured: Omit<Growth['nodes'][number], 'node'>[] = []
       for (let round = 0; round < rounds; round += 1)
         measured.push(await probe(nodeProgram(node), probeBundle, [turns], server, home))
       const medianOf = (pick: (one: (typeof measured)[number]) => number): number =>
         median(measured.map(pick))
-      nodes.push({
+      return {
         node: String(node),
         onContext: [0, 1, 2, 3].map((at) => medianOf(({ onContext }) => present(onContext[at]))),
         direct: [0, 1, 2].map((at) => medianOf(({ direct }) => present(direct[at]))),
         bytes: medianOf(({ bytes }) => bytes),
         tree: medianOf(({ tree }) => tree),
-      })
+      }
     }
+    // Side by side: what is compared is of one process.
+    const nodes = await Promise.all(NODES.map(measure))
     return { rounds, nodes }
   } finally {
     server.close()

@@ -65,7 +65,7 @@ function parameter(Name: string): object {
   }
 }
 
-/** A tree of 10,000, ten to a page. */
+/** A tree of 10,000, ten to a page, or of as many as its path says. */
 function getParametersByPath({
   Path,
   NextToken = '0',
@@ -77,7 +77,8 @@ function getParametersByPath({
   const Parameters = Array.from({ length: 10 }, (_, index) =>
     parameter(`${Path}/${page * 10 + index}`),
   )
-  return { Parameters, ...(page < 999 && { NextToken: String(page + 1) }) }
+  const [, size = 10_000] = /-of-(\d+)$/.exec(Path) ?? []
+  return { Parameters, ...((page + 1) * 10 < Number(size) && { NextToken: String(page + 1) }) }
 }
 
 function getSecretValue({ SecretId }: { SecretId: string }): object {

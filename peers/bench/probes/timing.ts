@@ -1,7 +1,7 @@
 /** Time of calls that take some nanoseconds each. By the clock: the kernel counts a thread's CPU time in steps of milliseconds. */
 
 /** Milliseconds of a turn. */
-const TURN = 8
+const TURN = 5
 
 /** Times calls in turns of so many as the first ones show to be long enough. */
 export async function timer(call: () => Promise<unknown>): Promise<() => Promise<number>> {
