@@ -7825,9 +7825,15 @@ describe('lambda-cache.ts', () => {
   test('begins with its licence, version and copyright, and a map that its banners match', () => {
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
     const [, holder] = /Copyright \(c\) \d+ (.*)/.exec(readFileSync('LICENSE', 'utf8')) ?? []
-    const [licence] = source.split('\n')
-    assert.equal(licence, `/*! lambda-cache ${version} | MIT | (c) ${holder} */`)
-    assert.match(readFileSync('CHANGELOG.md', 'utf8'), new RegExp(`^## ${version}$`, 'm'))
+    const [licence = ''] = source.split('\n')
+    const [, date] = / \| (\d{4}-\d\d-\d\d) \| /.exec(licence) ?? []
+    assert.equal(licence, `/*! lambda-cache ${version} | ${date} | MIT | (c) ${holder} */`)
+    // The newest entry is of this very file: one that has changed is another version.
+    const [, newest = ''] = readFileSync('CHANGELOG.md', 'utf8').split(/^(?=## )/m)
+    const [title = '', , hash] = newest.split('\n')
+    assert.equal(title, `## ${version}, ${date}`)
+    const sha256 = crypto.createHash('sha256').update(source).digest('hex')
+    assert.equal(hash, `sha256 of lambda-cache.ts: \`${sha256}\``)
     const [, list = ''] = /In this file.*\n.*:\n((?:\/\/ {3}\S.*\n)+)/.exec(source) ?? []
     const map = [...list.matchAll(/^\/\/ {3}(.+)$/gm)].map(([, name]) => name)
     const banners = [...source.matchAll(/^\/\/ -+ (.+?) -+$/gm)].map(([, name]) => name)
@@ -7895,6 +7901,7 @@ describe('lambda-cache.ts', () => {
       { module: 'nodenext', target: 'esnext', lib: ['esnext'] },
     ],
     ['a bundler', 'module', { module: 'esnext', moduleResolution: 'bundler', target: 'esnext' }],
+    ['no types named', 'module', { module: 'nodenext', target: 'es2022', types: [] }],
     ['as ES2020', 'module', { module: 'nodenext', target: 'es2020' }],
     [
       'as ES2019, with the DOM',
@@ -7977,6 +7984,7 @@ for (const name of [
   'situations',
   'surroundings',
   'memory',
+  'refreshes',
   'processes',
   'readme',
 ])

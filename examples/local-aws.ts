@@ -1,25 +1,25 @@
+/// <reference types="node" />
 /**
  * SSM, Secrets Manager and S3 in memory, on loopback, over real HTTP. For tests, demos and local runs: the signature
  * of every request is verified from what arrived on the wire, and refusals carry AWS's own codes and statuses.
  *
  *     npx tsx examples/local-aws.ts [seed.json] [--port 4566]
  *
- * or, in a test:
+ * (a program under this name alone), or, in a test:
  *
  *     const aws = await startLocalAws({ parameters: { '/prod/app/var': 'hello' } })
  *     Object.assign(process.env, aws.env)
  *
- * Every region sees the same data, in account 123456789012. Not here: other actions, presigned URLs, byte ranges.
+ * Every region sees the same data, in account 123456789012. Not here: actions that change something, presigned URLs, byte ranges.
  *
  * Sections: API, connections, SigV4, SSM, Secrets Manager, S3, answers, seed, command line.
  */
 import { createHash, createHmac, randomBytes, randomUUID } from 'node:crypto'
-import { readFileSync, realpathSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { posix } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
 // ── API ──
@@ -43,7 +43,7 @@ export interface Credentials {
 /** A request as it arrived. */
 export interface LocalRequest {
   service: 'ssm' | 'secretsmanager' | 's3'
-  /** `GetParameters`, `GetParametersByPath`, `GetSecretValue`, `GetObject`, or whatever else was asked for. */
+  /** `GetParameter(s)`, `GetParametersByPath`, `GetSecretValue`, `BatchGetSecretValue`, `GetObject`, or whatever else was asked for. */
   action: string
   method: string
   /** Path and query as they stood in the request line. */
@@ -257,9 +257,11 @@ function answerTo(account: Account, request: LocalRequest, body: Buffer): Answer
     verifySignature(account.credentials, request, body)
     if (request.service === 's3') return getObject(account, request)
     const operation = {
+      'AmazonSSM.GetParameter': getParameter,
       'AmazonSSM.GetParameters': getParameters,
       'AmazonSSM.GetParametersByPath': getParametersByPath,
       'secretsmanager.GetSecretValue': getSecretValue,
+      'secretsmanager.BatchGetSecretValue': batchGetSecretValue,
     }[request.headers['x-amz-target'] ?? '']
     const json =
       request.method === 'POST' && request.headers['content-type'] === 'application/x-amz-json-1.1'
@@ -558,34 +560,51 @@ function getParameters(account: Account, request: LocalRequest): unknown {
   const parameters: unknown[] = []
   const invalidParameters: string[] = []
   for (const asked of names) {
-    // `name`, `name:3`, `name:label`, and the same behind an ARN, in which every name begins with a slash.
-    const [, reference = asked, selector] =
-      /^(arn:(?:[^:]*:){4}[^:]+|[^:]+)(?::(.+))?$/.exec(asked) ?? []
-    if (isMalformed(reference))
-      throw new Refusal(
-        400,
-        'ValidationException',
-        'Parameter name must be a fully qualified name.',
-      )
-    // At the root, a parameter is the same with and without its slash.
-    const arn = reference.startsWith('arn:') ? reference : parameterArn(request, reference)
-    const known = [...account.parameters.keys()]
-    const name =
-      known.find((name) => name === reference) ??
-      known.find((name) => parameterArn(request, name) === arn)
-    refuseIfDenied(account, request, [reference, name], parameterArn(request, name ?? reference))
-    const versions = account.parameters.get(name ?? '') ?? []
-    const version = versions
-      .filter(
-        (one) =>
-          selector === undefined || `${one.version}` === selector || one.labels.has(selector),
-      )
-      .at(-1)
-    if (name === undefined || version === undefined) invalidParameters.push(asked)
-    else parameters.push(describeParameter(request, name, version, selector))
+    const { parameter } = findParameter(account, request, asked)
+    if (parameter === undefined) invalidParameters.push(asked)
+    else parameters.push(parameter)
   }
   // AWS promises no order, so a client that relies on one is to find out here.
   return { Parameters: parameters.reverse(), InvalidParameters: invalidParameters }
+}
+
+function getParameter(account: Account, request: LocalRequest): unknown {
+  const asked = String(request.input.Name).trim()
+  const { isKnown, parameter } = findParameter(account, request, asked)
+  if (parameter !== undefined) return { Parameter: parameter }
+  if (!isKnown) throw new Refusal(400, 'ParameterNotFound', '')
+  const message = `Systems Manager could not find ${asked}. Verify the version and try again.`
+  throw new Refusal(400, 'ParameterVersionNotFound', message)
+}
+
+/** By `name`, `name:3`, `name:label`, and the same behind an ARN, in which every name begins with a slash. */
+function findParameter(
+  account: Account,
+  request: LocalRequest,
+  asked: string,
+): { isKnown: boolean; parameter: unknown } {
+  const [, reference = asked, selector] =
+    /^(arn:(?:[^:]*:){4}[^:]+|[^:]+)(?::(.+))?$/.exec(asked) ?? []
+  if (isMalformed(reference))
+    throw new Refusal(400, 'ValidationException', 'Parameter name must be a fully qualified name.')
+  // At the root, a parameter is the same with and without its slash.
+  const arn = reference.startsWith('arn:') ? reference : parameterArn(request, reference)
+  const known = [...account.parameters.keys()]
+  const name =
+    known.find((name) => name === reference) ??
+    known.find((name) => parameterArn(request, name) === arn)
+  refuseIfDenied(account, request, [reference, name], parameterArn(request, name ?? reference))
+  const version = account.parameters
+    .get(name ?? '')
+    ?.filter(
+      (one) => selector === undefined || `${one.version}` === selector || one.labels.has(selector),
+    )
+    .at(-1)
+  const isKnown = name !== undefined
+  return {
+    isKnown,
+    parameter: isKnown && version && describeParameter(request, name, version, selector),
+  }
 }
 
 /** A name with levels begins with a slash, and no level of it is empty. */
@@ -729,6 +748,28 @@ function getSecretValue(account: Account, request: LocalRequest): unknown {
     VersionStages: [...stages],
     CreatedDate: created / 1000,
   }
+}
+
+/** Needs its own permission, and `GetSecretValue` for each secret. Filters are not here. */
+function batchGetSecretValue(account: Account, request: LocalRequest): unknown {
+  const ids = [request.input.SecretIdList ?? []].flat()
+  refuseIfDenied(account, request, [], '*')
+  if (ids.length < 1)
+    throw invalid('secretIdList', 'Member must have length greater than or equal to 1')
+  if (ids.length > 20)
+    throw invalid('secretIdList', 'Member must have length less than or equal to 20')
+  const secrets: unknown[] = []
+  const errors: unknown[] = []
+  for (const id of ids) {
+    try {
+      const single = { ...request, action: 'GetSecretValue', input: { SecretId: id } }
+      secrets.push(getSecretValue(account, single))
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+      errors.push({ SecretId: id, ErrorCode: error.code, Message: error.message })
+    }
+  }
+  return { SecretValues: secrets, Errors: errors }
 }
 
 /** The six characters follow from the name, so that they are the same in every run. */
@@ -985,14 +1026,9 @@ if (isProgram()) {
   })
 }
 
+/** By the name alone: what tells more is not there in CommonJS, or not in an ES module. */
 function isProgram(): boolean {
-  try {
-    const file = realpathSync(fileURLToPath(import.meta.url))
-    // A bundle of something else may hold this, too.
-    return file.includes('local-aws') && file === realpathSync(process.argv[1] ?? '')
-  } catch {
-    return false
-  }
+  return /[\\/]local-aws(\.[cm]?[jt]s)?$/.test(process.argv[1] ?? '')
 }
 
 async function run(args: string[]): Promise<void> {

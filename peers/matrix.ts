@@ -264,12 +264,17 @@ function compilerChecks(): Check[] {
       SOURCES.slice(0, 1),
       { ...strictest, ...nullable },
     )
+    // As TypeScript 7's `tsc --init` writes it.
+    const without = compilerCheck(compiler, 'the types, where no types are named', SOURCES, {
+      ...strictest,
+      types: [],
+    })
     // Every export of the library says its type. What is inferred from it cannot.
     const alone = compilerCheck(compiler, 'isolated declarations', SOURCES.slice(0, 1), {
       ...strictest,
       isolatedDeclarations: true,
     })
-    return [...around, withDom, ...old, lax, ...(Number(compiler.version) < 5.5 ? [] : [alone])]
+    return [...around, withDom, ...old, lax, without, ...(Number(compiler.version) < 5.5 ? [] : [alone])]
   })
 }
 
@@ -288,8 +293,7 @@ function compilerCheck(
         ([, strictOptions]) => strictOptions,
       )
       const typeRoots = [join(PEERS, 'node_modules/@types')]
-      const compilerOptions = Object.assign({}, ...strict, options, {
-        types: ['node'],
+      const compilerOptions = Object.assign({ types: ['node'] }, ...strict, options, {
         typeRoots,
         skipLibCheck: true,
         declaration: true,
