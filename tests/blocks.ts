@@ -1,12 +1,24 @@
-/** The README's blocks of TypeScript, and a project in which they compile. */
+/** What the README and its pages say, their blocks of TypeScript, and a project in which these compile. */
 
 import { execFile } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
 import { cp, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
+
+/** The README, and the pages that are one click away from it, by their paths. */
+export const PAGES: ReadonlyMap<string, string> = new Map(
+  ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)].map((path) => [
+    path,
+    readFileSync(join(ROOT, path), 'utf8'),
+  ]),
+)
+
+/** All of them. */
+export const PROSE = [...PAGES.values()].join('\n')
 
 export function blocksOf(readme: string): string[] {
   return [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block = '']) => block)

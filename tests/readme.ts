@@ -1,4 +1,4 @@
-/** The examples, promises and figures of the README. */
+/** The examples, promises and figures of the README and its pages. */
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -8,12 +8,12 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, mock, test } from 'node:test'
 import { getObject, getParameter, getSecret, json } from '../lambda-cache.js'
-import { blocksOf, compile, packagesOf, projectOf } from './blocks.js'
+import { blocksOf, compile, PAGES, PROSE, packagesOf, projectOf } from './blocks.js'
 import { cleanups, present, temporaryFolder } from './kit.js'
 import { eventually, ROOT } from './remote.js'
 import { sizeOfFile } from './size.js'
 
-/** What the README's promises are looked for by. */
+/** What the promises are looked for by. */
 const WORDS = [
   'not enumerable',
   'in parallel',
@@ -56,9 +56,9 @@ const WORDS = [
 ]
 
 describe('README.md', () => {
-  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+  const readme = present(PAGES.get('README.md'))
   const source = readFileSync(new URL('../lambda-cache.ts', import.meta.url), 'utf8')
-  const blocks = blocksOf(readme)
+  const blocks = blocksOf(PROSE)
 
   test('shows the handler of the examples', async () => {
     const handler = await readFile(new URL('../examples/handler.ts', import.meta.url), 'utf8')
@@ -74,12 +74,8 @@ describe('README.md', () => {
   })
 
   test('points to files that are there', () => {
-    for (const page of [
-      'README.md',
-      'peers/README.md',
-      'peers/RESULTS.md',
-      'peers/fleet/FLEET.md',
-    ]) {
+    const others = ['peers/README.md', 'peers/RESULTS.md', 'peers/fleet/FLEET.md']
+    for (const page of [...PAGES.keys(), ...others]) {
       const text = readFileSync(new URL(`../${page}`, import.meta.url), 'utf8')
       const links = [...text.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map(([, link]) =>
         present(link),
@@ -94,7 +90,7 @@ describe('README.md', () => {
   })
 
   test('starts a local AWS with its seed, in a process of its own', async () => {
-    const [, seed = ''] = /<<'END'\n(.*?)^END$/ms.exec(readme) ?? []
+    const [, seed = ''] = /<<'END'\n(.*?)^END$/ms.exec(PROSE) ?? []
     const file = join(await temporaryFolder(), 'seed.json')
     await writeFile(file, seed)
     const aws = spawn(process.execPath, ['--import', 'tsx', 'examples/local-aws.ts', file], {
@@ -141,7 +137,11 @@ describe('README.md', () => {
       .filter((line) => /^ *(test\(|describe\(|['`])/.test(line))
       .join('\n')
     for (const words of WORDS) {
-      assert.match(readme, new RegExp(words, 'i'), `the README says nothing of ${words}`)
+      assert.match(
+        PROSE,
+        new RegExp(words, 'i'),
+        `the README and its pages say nothing of ${words}`,
+      )
       assert.match(names, new RegExp(words, 'i'), `no test has a name with ${words}`)
     }
   })
@@ -152,14 +152,14 @@ describe('README.md', () => {
     )
     assert.ok(own.length > 10)
     assert.deepEqual(
-      own.filter((code) => !readme.includes(`\`${code}\``)),
+      own.filter((code) => !present(PAGES.get('docs/errors.md')).includes(`\`${code}\``)),
       [],
     )
   })
 })
 
 describe('docs/field-notes.md', () => {
-  const notes = readFileSync(new URL('../docs/field-notes.md', import.meta.url), 'utf8')
+  const notes = present(PAGES.get('docs/field-notes.md'))
   const rows = notes
     .split('\n')
     .filter((line) => /^\| [A-Z@a-z`]/.test(line) && !/^\| what /.test(line))

@@ -1,17 +1,16 @@
-/** The README's examples with other people's packages: compiled, and run against the local AWS. */
+/** The examples with other people's packages, in the README and its pages: compiled, and run against the local AWS. */
 import assert from 'node:assert/strict'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { LocalDurableTestRunner } from '@aws/durable-execution-sdk-js-testing'
 import { startLocalAws } from '../../examples/local-aws.js'
-import { blocksOf, compile, packagesOf, projectOf } from '../../tests/blocks.js'
+import { blocksOf, compile, PROSE, packagesOf, projectOf } from '../../tests/blocks.js'
 import { failureOf, startSts, useEnvironment } from './kit.js'
 
-const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8')
-const blocks = blocksOf(readme).filter((block) =>
+const blocks = blocksOf(PROSE).filter((block) =>
   packagesOf(block).some((name) => name !== 'aws-lambda'),
 )
 const folder = await mkdtemp(join(tmpdir(), 'readme-'))
