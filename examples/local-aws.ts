@@ -5,7 +5,7 @@
  *
  *     npx tsx examples/local-aws.ts [seed.json] [--port 4566]
  *
- * (a program under this name alone), or, in a test:
+ * (it is a program only under this name), or, in a test:
  *
  *     const aws = await startLocalAws({ parameters: { '/prod/app/var': 'hello' } })
  *     Object.assign(process.env, aws.env)
@@ -600,11 +600,9 @@ function findParameter(
       (one) => selector === undefined || `${one.version}` === selector || one.labels.has(selector),
     )
     .at(-1)
-  const isKnown = name !== undefined
-  return {
-    isKnown,
-    parameter: isKnown && version && describeParameter(request, name, version, selector),
-  }
+  if (name === undefined || version === undefined)
+    return { isKnown: name !== undefined, parameter: undefined }
+  return { isKnown: true, parameter: describeParameter(request, name, version, selector) }
 }
 
 /** A name with levels begins with a slash, and no level of it is empty. */
