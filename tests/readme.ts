@@ -1,15 +1,16 @@
 /** The examples, promises and figures of the README and its pages. */
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, mock, test } from 'node:test'
+import { promisify } from 'node:util'
 import { getObject, getParameter, getSecret, json } from '../lambda-cache.js'
 import { blocksOf, compile, PAGES, PROSE, packagesOf, projectOf } from './blocks.js'
-import { cleanups, present, temporaryFolder } from './kit.js'
+import { cleanups, failure, local, present, temporaryFolder } from './kit.js'
 import { eventually, ROOT } from './remote.js'
 import { sizeOfFile } from './size.js'
 
@@ -89,6 +90,39 @@ describe('README.md', () => {
     }
   })
 
+  test('is read in a few minutes, line by line', () => {
+    const words = readme.split(/\s+/).length
+    assert.ok(words < 1500, `${words} words`)
+    for (const [page, text] of PAGES) {
+      const prose = text.replace(/^```.*?^```$/gms, '').split('\n')
+      const long = prose.filter((line) => line.length > 140 && !line.startsWith('|'))
+      assert.deepEqual(long, [], page)
+    }
+  })
+
+  test('has a page a subject, each one click away', () => {
+    for (const page of PAGES.keys())
+      if (page !== 'README.md') assert.ok(readme.includes(`](${page})`), page)
+  })
+
+  test('has examples of tests that pass', async () => {
+    const folder = new URL('../examples/testing/', import.meta.url)
+    const files = readdirSync(folder).filter((name) => name.endsWith('.test.ts'))
+    assert.ok(files.length > 2)
+    const args = ['--import', 'tsx', '--test', ...files.map((name) => `examples/testing/${name}`)]
+    // Those of this process mean that it runs within another one's tests.
+    const { NODE_TEST_CONTEXT: _, ...env } = process.env
+    await promisify(execFile)(process.execPath, args, { cwd: ROOT, env })
+  })
+
+  test('shows the error of a secret that is missing as it is', async () => {
+    const { url } = await local()
+    process.env.AWS_REGION = 'eu-west-1'
+    const { message } = await failure(getSecret('/prod/db/conn_string'))
+    const said = message.replace(url, 'https://secretsmanager.eu-west-1.amazonaws.com')
+    assert.ok(readme.replace(/\n/g, ' ').includes(said), said)
+  })
+
   test('starts a local AWS with its seed, in a process of its own', async () => {
     const [, seed = ''] = /<<'END'\n(.*?)^END$/ms.exec(PROSE) ?? []
     const file = join(await temporaryFolder(), 'seed.json')
@@ -136,9 +170,11 @@ describe('README.md', () => {
       .flatMap((file) => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8').split('\n'))
       .filter((line) => /^ *(test\(|describe\(|['`])/.test(line))
       .join('\n')
+    // Lines may end between two words.
+    const prose = PROSE.replace(/\s+/g, ' ')
     for (const words of WORDS) {
       assert.match(
-        PROSE,
+        prose,
         new RegExp(words, 'i'),
         `the README and its pages say nothing of ${words}`,
       )

@@ -1,5 +1,6 @@
 /** Projects with a compiler, a bundler, a test runner or a linter of their own, each made in a folder of its own. */
 import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -55,7 +56,63 @@ const webpackLike = {
   resolve: { extensions: ['.ts', '.js'] },
 }
 
+/** An example of how to test, in one folder with what it imports. */
+function example(name: string): string {
+  return readFileSync(join(root, 'examples/testing', name), 'utf8').replaceAll(
+    /'[./]+\/(lambda-cache|local-aws)\.js'/g,
+    "'./$1.js'",
+  )
+}
+
+const localAwsTest = (runner: string): string => `
+import { expect, test } from '${runner}'
+import { getParameter } from './lambda-cache.js'
+import { startLocalAws } from './local-aws.js'
+test('reads from the local AWS', async () => {
+  const aws = await startLocalAws({ parameters: { '/app/greeting': 'hello' } })
+  Object.assign(process.env, aws.env)
+  expect(await getParameter('/app/greeting')).toBe('hello')
+  await aws.close()
+})`
+
+const TESTED = {
+  'greet.ts': example('greet.ts'),
+  'local-aws.ts': readFileSync(join(root, 'examples/local-aws.ts'), 'utf8'),
+}
+
 const PROJECTS: readonly Project[] = [
+  {
+    what: 'the examples of tests, jest 30 as CommonJS',
+    files: {
+      ...TESTED,
+      'greet.spec.ts': example('jest.ts'),
+      'local-aws.spec.ts': localAwsTest('@jest/globals'),
+      'tsconfig.json': {
+        compilerOptions: { ...STRICT, target: 'es2022', module: 'commonjs' },
+      },
+      'package.json': { type: 'commonjs' },
+      'jest.config.json': {
+        testEnvironment: 'node',
+        testMatch: ['**/*.spec.ts'],
+        preset: 'ts-jest',
+        moduleNameMapper: WITHOUT_ENDING,
+      },
+    },
+    commands: [['jest/bin/jest.js', '--ci']],
+    isStatic: true,
+  },
+  {
+    what: 'the examples of tests, vitest',
+    files: {
+      ...TESTED,
+      'greet.spec.ts': example('vitest.ts'),
+      'local-aws.spec.ts': localAwsTest('vitest'),
+      'package.json': { type: 'module' },
+      'vitest.config.mjs': "export default { test: { globals: true, include: ['*.spec.ts'] } }",
+    },
+    commands: [['vitest/vitest.mjs', 'run']],
+    isStatic: true,
+  },
   {
     what: 'jest 29 with Babel 7',
     files: {

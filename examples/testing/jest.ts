@@ -1,0 +1,14 @@
+/** Jest: the module is mocked, and the values are the test's. */
+import { expect, jest, test } from '@jest/globals'
+import type { LambdaContext } from '../../lambda-cache.js'
+import { handler } from './greet.js'
+
+jest.mock('../../lambda-cache.js', () => ({
+  withCache:
+    (handler: (event: object, context: object) => unknown) => (event: object, context: object) =>
+      handler(event, { ...context, greeting: 'hello' }),
+}))
+
+test('greets with the value of the test', async () => {
+  expect(await handler({ name: 'world' }, {} as LambdaContext)).toBe('hello, world')
+})
