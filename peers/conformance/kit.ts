@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach } from 'node:test'
-import { pathToFileURL } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import type { SSMClientConfig } from '@aws-sdk/client-ssm'
 import { clearCache, type Fetch, httpsFetch, LambdaCacheError } from '../../lambda-cache.js'
@@ -151,3 +151,11 @@ export const COMPILERS = {
   '5.9': ['typescript5.9'],
   '7': ['typescript', '--ignoreConfig'],
 } as const
+
+/** Lambda's versions of Node.js, from the packages that bring them. */
+export const NODE_PROGRAMS = Object.fromEntries(
+  [22, 24].map((major) => [
+    major,
+    fileURLToPath(new URL(`../node_modules/node${major}/bin/node`, import.meta.url)),
+  ]),
+)
