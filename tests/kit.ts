@@ -552,3 +552,25 @@ export function present<T>(value: T | null | undefined): T {
   assert.ok(value !== undefined && value !== null, 'there is no such value')
   return value
 }
+
+/** The hosts of a region that the tests call. */
+export const AWS_HOSTS = {
+  ssm: 'ssm.us-east-1.amazonaws.com',
+  secrets: 'secretsmanager.us-east-1.amazonaws.com',
+  s3: 'bucket.s3.us-east-1.amazonaws.com',
+}
+
+/** Keeps the event loop from anything else. */
+export function block(milliseconds: number): void {
+  for (const end = performance.now() + milliseconds; performance.now() < end; );
+}
+
+export type Equal<A, B> =
+  (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+
+/** Compiles where `T` is true. */
+export function is<T extends true>(..._: T[]): void {}
+
+export interface Flags {
+  readonly dark: boolean
+}

@@ -166,8 +166,10 @@ describe('README.md', () => {
   })
 
   test('promises what has a test that is found by the same words', () => {
-    const names = ['lambda-cache.test.ts', 'tests/crowd.ts', 'tests/processes.ts']
-      .flatMap((file) => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8').split('\n'))
+    const folder = new URL('./', import.meta.url)
+    const names = readdirSync(folder)
+      .filter((name) => name.endsWith('.test.ts') && name !== 'readme.test.ts')
+      .flatMap((name) => readFileSync(new URL(name, folder), 'utf8').split('\n'))
       .filter((line) => /^ *(test\(|describe\(|['`])/.test(line))
       .join('\n')
     // Lines may end between two words.
