@@ -274,7 +274,14 @@ function compilerChecks(): Check[] {
       ...strictest,
       isolatedDeclarations: true,
     })
-    return [...around, withDom, ...old, lax, without, ...(Number(compiler.version) < 5.5 ? [] : [alone])]
+    return [
+      ...around,
+      withDom,
+      ...old,
+      lax,
+      without,
+      ...(Number(compiler.version) < 5.5 ? [] : [alone]),
+    ]
   })
 }
 
