@@ -449,15 +449,14 @@ export async function isSettled(promise: Promise<unknown>): Promise<boolean> {
   return settled
 }
 
-/** The lines that go to the console. */
+/** The lines that go to the console, without Node's own warnings, which come once in a process. */
 export function consoleLines(): string[] {
   const lines: string[] = []
   for (const method of ['log', 'info', 'warn', 'error', 'debug'] as const)
-    mock.method(
-      console,
-      method,
-      (...args: unknown[]) => void lines.push(args.map(String).join(' ')),
-    )
+    mock.method(console, method, (...args: unknown[]) => {
+      const line = args.map(String).join(' ')
+      if (!line.startsWith(`(node:${process.pid})`)) lines.push(line)
+    })
   return lines
 }
 
