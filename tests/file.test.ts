@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import crypto from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -33,6 +33,18 @@ describe('lambda-cache.ts', () => {
     const banners = [...source.matchAll(/^\/\/ -+ (.+?) -+$/gm)].map(([, name]) => name)
     assert.ok(map.length > 5, 'a map')
     assert.deepEqual(banners, map)
+  })
+
+  test('is tested by parts of which each is in the list, and none is long', () => {
+    const list = readFileSync(new URL('../lambda-cache.test.ts', import.meta.url), 'utf8')
+    const listed = [...list.matchAll(/^ {2}'(.+)',$/gm)].map(([, name]) => `${name}.test.ts`)
+    const folder = new URL('./', import.meta.url)
+    const parts = readdirSync(folder).filter((name) => name.endsWith('.test.ts'))
+    assert.deepEqual(parts.sort(), listed.sort())
+    for (const part of parts) {
+      const lines = readFileSync(new URL(part, folder), 'utf8').split('\n').length
+      assert.ok(lines <= 900, `${part}: ${lines} lines`)
+    }
   })
 
   test('leaves a bundle without what it does not import', () => {
