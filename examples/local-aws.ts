@@ -569,7 +569,9 @@ function getParameters(account: Account, request: LocalRequest): unknown {
 }
 
 function getParameter(account: Account, request: LocalRequest): unknown {
-  const asked = String(request.input.Name).trim()
+  const { Name: given } = request.input
+  if (typeof given !== 'string') throw invalid('name', 'Member must not be null')
+  const asked = given.trim()
   const { isKnown, parameter } = findParameter(account, request, asked)
   if (parameter !== undefined) return { Parameter: parameter }
   if (!isKnown) throw new Refusal(400, 'ParameterNotFound', '')
@@ -1063,5 +1065,6 @@ function readSeed(file: string | undefined): Seed {
 
 function asked({ input }: LocalRequest): string {
   if (input.Key !== undefined) return `s3://${String(input.Bucket)}/${String(input.Key)}`
-  return [input.Names ?? input.Path ?? input.SecretId ?? ''].flat().join(' ')
+  const { Name, Names, Path, SecretId, SecretIdList } = input
+  return [Name ?? Names ?? Path ?? SecretId ?? SecretIdList ?? ''].flat().join(' ')
 }

@@ -233,6 +233,71 @@ describe('onRefresh', () => {
     assert.deepEqual([first.events.length, second.events.length], [1, 0])
   })
 
+  test('is told no age where nothing is served, and has no say in what a load gave', async () => {
+    const aws = scene(SSM.answer('one'))
+    const { events, options } = noting({ ...SSM.entry({ maxAge: 10 }), fetch: aws.fetch })
+    const invoke = invoking(options, 'value')
+    await invoke()
+    pass(30 * SECOND)
+    aws.say(refusal('AccessDeniedException'))
+    await failure(invoke)
+    pass(1000 * SECOND)
+    aws.say(UNAVAILABLE)
+    await failure(invoke)
+    assert.deepEqual(events.map(briefly).slice(1), [
+      ['failed', 0, 1, 'AccessDeniedException'],
+      ['failed', 0, 3, 'Http503'],
+    ])
+
+    let looks = 0
+    const load = () => ({
+      get next() {
+        looks += 1
+        return looks
+      },
+    })
+    const custom = noting({ custom: [{ as: 'value', load, maxAge: 10 }] })
+    const read = invoking(custom.options, 'value')
+    for (let time = 0; time < 3; time += 1) {
+      await read()
+      pass(11 * SECOND)
+    }
+    assert.equal(looks, 0)
+    assert.deepEqual(custom.events.map(briefly), Array(3).fill(['fetched', 0, 0]))
+  })
+
+  test('is told of a value that parse does not take', async () => {
+    const aws = scene(SSM.answer('{{'))
+    const parse = (text: string) => JSON.parse(text) as unknown
+    const entry = SSM.entry({ maxAge: 10, parse })
+    const { events, options } = noting({ ...entry, fetch: aws.fetch })
+    const invoke = invoking(options, 'value')
+    await failure(invoke, { code: 'ParseError' })
+    for (const text of ['1', '{{']) {
+      pass(30 * SECOND)
+      aws.say(SSM.answer(text))
+      consoleLines()
+      assert.deepEqual(await invoke(), [1])
+    }
+    assert.deepEqual(events.map(briefly), [
+      ['failed', 0, 1, 'ParseError'],
+      ['fetched', 0, 1],
+      ['stale', 30, 1, 'ParseError'],
+    ])
+  })
+
+  test('is told that there is nothing below a path, each time', async () => {
+    const { fetch } = script(reply(200, { Parameters: [] }))
+    const ssm = [{ path: '/tree', as: 'tree', maxAge: 100 }] as const
+    const { events, options } = noting({ ssm, fetch })
+    const invoke = invoking(options, 'tree')
+    for (let time = 0; time < 4; time += 1) {
+      assert.deepEqual(await invoke(), [{}])
+      pass(90 * SECOND)
+    }
+    assert.deepEqual([...new Set(events.map(({ outcome }) => outcome))], ['missing'])
+  })
+
   test('costs a read from memory nothing', async () => {
     const { fetch } = script(SSM.answer('one'))
     const { events, options } = noting({ ...SSM.entry(), fetch })
@@ -257,6 +322,30 @@ describe('onRefresh', () => {
       assert.deepEqual(lines, ['lambda-cache: the function `onRefresh` failed with AssertionError'])
     })
   }
+
+  test('rejects nothing that nobody handles, whatever is thrown at it', async (t) => {
+    const unhandled = t.mock.fn()
+    process.on('unhandledRejection', unhandled)
+    const trap = () => {
+      throw new Error(`${CANARY}-words`)
+    }
+    const thrown = Object.defineProperty({}, 'name', { get: trap })
+    const onRefresh = () => {
+      throw thrown
+    }
+    const { fetch } = script(SSM.answer('one'))
+    const lines = consoleLines()
+    assert.deepEqual(await invoking({ ...SSM.entry(), fetch, onRefresh }, 'value')(), ['one'])
+    await turns()
+    assert.deepEqual(lines, ['lambda-cache: the function `onRefresh` failed with object'])
+    mock.method(console, 'warn', trap)
+    const another = () => trap()
+    const options = { ...SSM.entry({ maxAge: 0 }), fetch, onRefresh: another }
+    assert.deepEqual(await invoking(options, 'value')(), ['one'])
+    await turns()
+    process.off('unhandledRejection', unhandled)
+    assert.equal(unhandled.mock.callCount(), 0)
+  })
 
   test('is refused where it is no function, and unknown to direct access and entries', async () => {
     const onRefresh = 'log' as never

@@ -15,6 +15,7 @@ import { frameworks } from './frameworks.js'
 import type { Report } from './harness.js'
 import { projects } from './projects.js'
 import { runners } from './runners.js'
+import { toolchains } from './toolchains.js'
 
 interface Row {
   readonly what: string
@@ -39,6 +40,7 @@ const rows: Row[] = [
   ...frameworks,
   ...projects,
   ...runners,
+  ...toolchains,
 ].filter(({ what }) => words.length === 0 || words.some((word) => what.includes(word)))
 
 const outcomes: { what: string; outcome: string }[] = []

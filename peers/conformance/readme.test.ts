@@ -11,7 +11,8 @@ import { blocksOf, compile, PROSE, packagesOf, projectOf } from '../../tests/blo
 import { failureOf, startSts, useEnvironment } from './kit.js'
 
 const blocks = blocksOf(PROSE).filter((block) =>
-  packagesOf(block).some((name) => name !== 'aws-lambda'),
+  // CDK's is built by the compositions.
+  packagesOf(block).some((name) => name !== 'aws-lambda' && !name.startsWith('aws-cdk-lib')),
 )
 const folder = await mkdtemp(join(tmpdir(), 'readme-'))
 const modules = fileURLToPath(new URL('../node_modules', import.meta.url))
@@ -136,4 +137,20 @@ describe('a schema', () => {
     )
     assert.equal(error.message, `ssm /prod/flags: parse failed with ZodError: ${hint}`)
   })
+})
+
+test('the metrics of Powertools count what became of each refresh', async ({ mock }) => {
+  // It then writes to the console that there is.
+  Object.assign(process.env, { POWERTOOLS_DEV: 'true', POWERTOOLS_METRICS_DISABLED: 'false' })
+  const lines: string[] = []
+  mock.method(console, 'log', (line: string) => lines.push(line))
+  const { handler } = await example<{
+    handler: (event: object, context: object) => Promise<string>
+  }>('@aws-lambda-powertools/metrics')
+  aws.putParameter('/prod/app/level', 'info')
+  for (let time = 0; time < 2; time += 1)
+    assert.equal(await handler({ id: 'a' }, { getRemainingTimeInMillis: () => 3000 }), 'a info')
+  const [written, ...more] = lines.filter((line) => line.includes('values fetched'))
+  assert.deepEqual(more, [])
+  assert.equal((JSON.parse(written ?? '{}') as Record<string, unknown>)['values fetched'], 1)
 })
