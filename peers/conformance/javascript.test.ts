@@ -110,3 +110,24 @@ describe('JavaScript', () => {
     })
   }
 })
+
+test('TypeScript that Node.js 24 runs itself, behind one file that the runtime finds', async () => {
+  const place = await mkdtemp(join(folder, 'stripping-'))
+  await cp(join(root, 'lambda-cache.ts'), join(place, 'lambda-cache.ts'))
+  const [, index = ''] = /^```js\n(export .*?)^```$/ms.exec(page) ?? []
+  const [, specifier = ''] = /`(import \{ withCache \} from '.\/lambda-cache.ts')`/.exec(page) ?? []
+  await writeFile(join(place, 'index.mjs'), index)
+  await writeFile(
+    join(place, 'handler.ts'),
+    `${specifier}
+    const work = async (event: { name: string }, context: { var: string }) => [event.name, context.var]
+    export const handler = withCache(work, { ssm: ['/prod/app/var'] })
+    await handler.prefetch()`,
+  )
+  await writeFile(join(place, 'package.json'), JSON.stringify({ type: 'module' }))
+  const args = [...FLAGS, '--eval', INVOKE, '--', 'module', join(place, 'index.mjs')]
+  const env = { ...process.env, ...aws.env }
+  const { stdout, stderr } = await run(NODE_PROGRAMS['24'] ?? '', args, { env })
+  assert.deepEqual(JSON.parse(stdout), ['world', 'hello'])
+  assert.equal(stderr, '')
+})
