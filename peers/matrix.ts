@@ -5,7 +5,7 @@
  */
 
 import { execFile, execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -142,20 +142,32 @@ async function inTurn(
 
 function testChecks(): Check[] {
   const stripping = ['--import', new URL('resolve-typescript.mjs', import.meta.url).href]
-  const throughTsx = NODES.map((major) =>
-    testCheck('the tests, through tsx', major, ['--import', 'tsx']),
-  )
+  const parts = readdirSync(join(ROOT, 'tests'))
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => `tests/${name}`)
+  const sideBySide = ['--test-concurrency=2', ...parts]
   return [
-    ...throughTsx,
-    ...STRIPPING_NODES.map((major) => testCheck('the tests, types stripped', major, stripping)),
+    ...NODES.map((major) =>
+      testCheck('the tests, through tsx', major, ['--import', 'tsx'], sideBySide),
+    ),
+    ...STRIPPING_NODES.map((major) =>
+      testCheck('the tests in one process, types stripped', major, stripping, [
+        'lambda-cache.test.ts',
+      ]),
+    ),
   ]
 }
 
-function testCheck(what: string, major: string, preload: readonly string[]): Check {
+function testCheck(
+  what: string,
+  major: string,
+  preload: readonly string[],
+  files: readonly string[],
+): Check {
   return {
     what,
     on: `Node ${major}`,
-    run: () => execute(nodeOf(major), [...preload, '--test', 'lambda-cache.test.ts'], ROOT),
+    run: () => execute(nodeOf(major), [...preload, '--test', ...files], ROOT),
   }
 }
 
