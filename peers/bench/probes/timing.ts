@@ -7,7 +7,7 @@ const TURN = 5
 export async function timer(call: () => Promise<unknown>): Promise<() => Promise<number>> {
   let count = 10
   // By the end of it, all is compiled.
-  for (let time = 0; time < 7; time += 1) {
+  for (let time = 0; time < 12; time += 1) {
     const nanoseconds = await timeOf(call, count)
     count = Math.min(Math.max(Math.round((TURN * 1e6) / nanoseconds), 2), 100_000)
   }
