@@ -37,6 +37,7 @@ import {
   type SourceCase,
   SSM,
   script,
+  TRANSPORTS,
   temporaryFolder,
   text,
   unreachable,
@@ -385,7 +386,7 @@ describe('errors', () => {
 
   for (const row of ROWS) {
     test(`say what to do about ${row.mistake}`, async () => {
-      const { message, error } = await outcomeOf(row)
+      const { message, error } = await outcomeOf(row, TRANSPORTS.fetch)
       assert.deepEqual(missingFrom(message, row), [], message)
       if (error) assert.ok(error instanceof LambdaCacheError)
       const everything = error ? everythingIn(error) : message

@@ -44,6 +44,8 @@ export interface Row {
 interface Stage {
   readonly aws: LocalAws
   readonly folder: string
+  /** Node's own. */
+  readonly fetch: Fetch
   /** Every request is answered so. */
   answer(status: number, body: string | object, headers?: Record<string, string>): void
   /** What is given back when the row is over. */
@@ -75,8 +77,6 @@ function failing(code: string): Fetch {
     throw new TypeError('fetch failed', { cause })
   }
 }
-
-const realFetch = globalThis.fetch as Fetch
 
 async function selfSigned({ folder, defer }: Stage): Promise<string> {
   const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
@@ -579,9 +579,9 @@ const REFUSALS: readonly Row[] = [
   {
     mistake: 'throttled to the end',
     says: ['ThrottlingException', 'Rate exceeded', ' attempts in ', '`maxAge`', 'quota', 'timeout'],
-    act: ({ answer }) => {
+    act: ({ answer, fetch }) => {
       answer(400, { __type: 'ThrottlingException', message: 'Rate exceeded' })
-      return getParameter('/a', { staleIfError: 0, fetch: throttledThenLate() })
+      return getParameter('/a', { staleIfError: 0, fetch: throttledThenLate(fetch) })
     },
   },
   {
@@ -611,12 +611,12 @@ const REFUSALS: readonly Row[] = [
 ]
 
 /** Throttled three times; then the clock has gone on by more than anybody waits. */
-function throttledThenLate(): Fetch {
+function throttledThenLate(fetch: Fetch): Fetch {
   const { now } = Date
   let calls = 0
   return async (url, init) => {
     calls += 1
-    const response = await realFetch(url, init)
+    const response = await fetch(url, init)
     if (calls === 3) {
       Date.now = () => now() + 60_000
       setImmediate(() => {
@@ -635,15 +635,15 @@ const NETWORK: readonly Row[] = [
     says: ['certificate', 'not trusted (DEPTH_ZERO_SELF_SIGNED_CERT)', 'NODE_EXTRA_CA_CERTS'],
     act: async (stage) => {
       process.env.AWS_ENDPOINT_URL = await selfSigned(stage)
-      return getParameter('/a', { fetch: realFetch })
+      return getParameter('/a', { fetch: stage.fetch })
     },
   },
   {
     mistake: 'https to a port that speaks http',
     says: ['no TLS at https://127.0.0.1', 'WRONG_VERSION_NUMBER', 'http:// instead?'],
-    act: ({ aws }) => {
+    act: ({ aws, fetch }) => {
       process.env.AWS_ENDPOINT_URL = aws.url.replace('http:', 'https:')
-      return getParameter('/a', { fetch: realFetch })
+      return getParameter('/a', { fetch })
     },
   },
   {
@@ -919,7 +919,7 @@ const SEED = {
 }
 
 /** What the library says to a mistake: an error's message, or a line of the log. */
-export async function outcomeOf({ environment, act }: Row): Promise<Outcome> {
+export async function outcomeOf({ environment, act }: Row, fetch: Fetch): Promise<Outcome> {
   const credentials = {
     accessKeyId: `${CANARY}-key-id`,
     secretAccessKey: `${CANARY}-secret-access-key`,
@@ -939,6 +939,7 @@ export async function outcomeOf({ environment, act }: Row): Promise<Outcome> {
   const stage: Stage = {
     aws,
     folder,
+    fetch,
     answer(status, body, headers = {}) {
       const text = typeof body === 'string' ? body : JSON.stringify(body)
       aws.intercept = (_request: LocalRequest, response: ServerResponse<IncomingMessage>) => {
@@ -970,7 +971,7 @@ export function missingFrom(message: string, { says }: Row): readonly string[] {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   let missed = 0
   for (const row of ROWS) {
-    const { message } = await outcomeOf(row)
+    const { message } = await outcomeOf(row, globalThis.fetch as Fetch)
     const missing = missingFrom(message, row)
     missed += missing.length > 0 ? 1 : 0
     const lines = message.split('\n').map((line) => `    ${line}`)
