@@ -1,6 +1,7 @@
 /** What needs a process or a thread of its own, with the real clock: tests/runtime.ts. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { promises } from 'node:fs'
 import { open, readdir, readFile, stat } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
@@ -9,7 +10,7 @@ import { pipeline } from 'node:stream/promises'
 import { describe, mock, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type LocalAws, type LocalRequest, startLocalAws } from '../examples/local-aws.js'
-import type { Options } from '../lambda-cache.js'
+import { getObject, type Options } from '../lambda-cache.js'
 import {
   cleanups,
   describeOverBoth,
@@ -208,6 +209,30 @@ describe('one folder for four threads', () => {
       )
       clearInterval(changing)
       assert.ok(Math.min(...versions) > 5, `the object changed under each of them: ${versions}`)
+      assert.deepEqual(await readdir(folder), ['object'])
+    },
+  )
+
+  test(
+    "a download is not taken for a killed process's because the object is old",
+    HANGS,
+    async () => {
+      const { now } = Date
+      Date.now = () => Date.parse('2020-01-01')
+      const aws = await local({ objects: { [URI]: sealed('old', 1000) } })
+      Date.now = now
+      const { folder, options, threads } = await fourThreads('fetch', 'httpsFetch')
+      const [other] = threads as [Remote, ...Remote[]]
+      const { utimes } = promises
+      // Between its time and its name another thread downloads the same.
+      mock.method(promises, 'utimes', async (...given: Parameters<typeof utimes>) => {
+        await utimes(...given)
+        succeeded(await other.invoke({ options: options(0), ...GIVE }))
+      })
+      const file = join(folder, 'object')
+      assert.equal(await getObject(URI, { file }), file)
+      assert.equal(opened(await readFile(file, 'utf8')), 'old')
+      assert.equal(aws.requests.length, 2)
       assert.deepEqual(await readdir(folder), ['object'])
     },
   )

@@ -100,6 +100,8 @@ interface DiskFile {
   readonly isDirectory: boolean
   content: string
   modified: number
+  /** When it was written, or its name or a time of it. */
+  changed: number
 }
 
 /** The part of `fs` that is used, in memory. */
@@ -114,7 +116,8 @@ export class Disk {
 
   put(path: string, content: string, isDirectory = false): DiskFile {
     this.#inodes += 1
-    const file = { inode: this.#inodes, content, isDirectory, modified: this.#now() }
+    const [modified, changed] = [this.#now(), this.#now()]
+    const file = { inode: this.#inodes, content, isDirectory, modified, changed }
     this.files.set(path, file)
     return file
   }
@@ -126,8 +129,8 @@ export class Disk {
   }
 
   readonly lstatSync = (path: string) => {
-    const { inode, content, modified } = this.#get(path, 'lstat')
-    return { ino: inode, size: content.length, mtimeMs: modified, mtime: new Date(modified) }
+    const { inode, content, modified, changed } = this.#get(path, 'lstat')
+    return { ino: inode, size: content.length, mtimeMs: modified, ctimeMs: changed }
   }
 
   readonly promises = {
@@ -141,17 +144,22 @@ export class Disk {
     },
     rename: async (from: string, to: string) => {
       if (this.files.get(to)?.isDirectory) throw refusal('EISDIR', 'rename')
-      this.files.set(to, this.#get(from, 'rename'))
+      const file = this.#get(from, 'rename')
+      file.changed = this.#now()
+      this.files.set(to, file)
       this.files.delete(from)
     },
     utimes: async (path: string, _accessed: number, modified: number) => {
-      this.#get(path, 'utime').modified = modified * 1000
+      const file = this.#get(path, 'utime')
+      file.modified = modified * 1000
+      file.changed = this.#now()
     },
     writeFile: async (path: string, body: AsyncIterable<Uint8Array> | Iterable<string>) => {
       if (this.files.has(path)) throw refusal('EEXIST', 'open')
       const file = this.put(path, '')
       for await (const piece of body) file.content += Buffer.from(piece).toString()
       file.modified = this.#now()
+      file.changed = this.#now()
     },
   }
 }
