@@ -1,8 +1,19 @@
 /** What is one and the same: objects, files, folders, names. */
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import fs from 'node:fs'
-import { readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import {
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { describe, mock, test } from 'node:test'
 import { clearCache, getObject, type Options, withCache } from '../lambda-cache.js'
 import { lambdaContext } from './context.js'
@@ -179,41 +190,188 @@ describe('a path from memory', () => {
 
 describe('a folder that several processes share', () => {
   const uri = 's3://bucket/value'
+  const answers = () => script(() => reply(200, 'content')).fetch
+
+  /** The name of the temporary file of a download, in its parts. */
+  async function temporaryName(): Promise<{ machine: string; pid: string; start: string }> {
+    const folder = await temporaryFolder()
+    let during: string[] = []
+    const { writeFile: write } = fs.promises
+    const writing = mock.method(
+      fs.promises,
+      'writeFile',
+      async (...args: Parameters<typeof write>) => {
+        await write(...args)
+        during = await readdir(folder)
+      },
+    )
+    await getObject(uri, { file: join(folder, 'value'), fetch: answers() })
+    writing.mock.restore()
+    clearCache()
+    const [, machine = '', pid = '', start = ''] =
+      /^\.lambda-cache-([0-9a-f]{16})-(\d+)-(\d*)-[0-9a-f-]{36}$/.exec(present(during[0])) ?? []
+    assert.equal(pid, String(process.pid))
+    return { machine, pid, start }
+  }
+
+  /** What a download leaves of these names, whose last changes are so long ago. */
+  async function leftOf(ages: Readonly<Record<string, number>>): Promise<string[]> {
+    const folder = await temporaryFolder()
+    for (const name of Object.keys(ages)) await writeFile(join(folder, name), 'half')
+    // The time of the last change is no program's to set.
+    const { lstat } = fs.promises
+    const aging = mock.method(fs.promises, 'lstat', async (path: string) => {
+      const stats = await lstat(path)
+      return Object.assign(stats, { ctimeMs: Date.now() - (ages[basename(path)] ?? 0) })
+    })
+    await getObject(uri, { file: join(folder, 'value'), fetch: answers() })
+    aging.mock.restore()
+    clearCache()
+    return (await readdir(folder)).filter((name) => name !== 'value').sort()
+  }
 
   test('keeps what others are writing, and loses what nobody is', async () => {
-    const folder = await temporaryFolder()
-    const file = join(folder, 'value')
-    let during: string[] = []
-    const { fetch } = script(() => reply(200, 'content'))
-    const { writeFile: write } = fs.promises
-    mock.method(fs.promises, 'writeFile', async (...args: Parameters<typeof write>) => {
-      await write(...args)
-      during = await readdir(folder)
-    })
-    await getObject(uri, { file, fetch })
-    const [own] = during.filter((name) => name.startsWith('.lambda-cache'))
-    const [prefix, host] = present(own).split(/-(?=[0-9a-f]{16}-)/) as [string, string]
-    const here = host.slice(0, 16)
-    const temporary = (id: string, pid: number) => `${prefix}-${id}-${pid}-0.5`
+    const { machine, pid, start } = await temporaryName()
+    const of = (machine: string, pid: number | string, start: string) =>
+      `.lambda-cache-${machine}-${pid}-${start}-${randomUUID()}`
     // What another machine's names are like is all that is known of it.
-    const theirs = temporary('0123456789abcdef', 1)
-    const running = temporary(here, process.ppid)
-    const gone = temporary(here, 2 ** 22 + 1)
-    const old = temporary('0123456789abcdef', 2)
-    const names = [theirs, running, gone, old]
-    for (const name of names) await writeFile(join(folder, name), 'half')
-    // The time of the last change is no program's to set.
-    const ages = new Map([
-      [join(folder, old), HOUR + SECOND],
-      [join(folder, theirs), HOUR - MINUTE],
-    ])
-    const { lstat } = fs.promises
-    mock.method(fs.promises, 'lstat', async (path: string) => {
-      const stats = await lstat(path)
-      return Object.assign(stats, { ctimeMs: Date.now() - (ages.get(path) ?? 0) })
+    const other = '0123456789abcdef'
+    const gone = 2 ** 22 + 1
+    const kept = {
+      [of(other, gone, '1')]: HOUR - MINUTE,
+      // Frozen for two hours in the middle of it.
+      [of(machine, pid, start)]: 2 * HOUR,
+      [of(machine, process.ppid, '')]: MINUTE,
+      '.lambda-cache-note': 2 * HOUR,
+    }
+    const lost = {
+      [of(other, gone, '2')]: HOUR + SECOND,
+      [of(machine, gone, start)]: SECOND,
+    }
+    assert.deepEqual(await leftOf({ ...kept, ...lost }), Object.keys(kept).sort())
+  })
+
+  test('loses what a killed process has left whose identifier is another process now', {
+    skip: process.platform !== 'linux' && 'nothing says when a process started',
+  }, async () => {
+    const { machine, pid, start } = await temporaryName()
+    assert.match(start, /^\d+$/)
+    assert.deepEqual(
+      await leftOf({ [`.lambda-cache-${machine}-${pid}-${Number(start) - 1}-a`]: SECOND }),
+      [],
+    )
+  })
+
+  test('keeps what another execution environment of the same host name is writing', async () => {
+    process.env.AWS_LAMBDA_LOG_STREAM_NAME = '2026/01/02/[$LATEST]one'
+    const { machine } = await temporaryName()
+    const name = `.lambda-cache-${machine}-${2 ** 22 + 1}-1-a`
+    assert.deepEqual(await leftOf({ [name]: SECOND }), [])
+    process.env.AWS_LAMBDA_LOG_STREAM_NAME = '2026/01/02/[$LATEST]two'
+    assert.deepEqual(await leftOf({ [name]: SECOND }), [name])
+  })
+
+  test('need not be one that can be read', async () => {
+    mock.method(fs.promises, 'readdir', async () => {
+      throw Object.assign(new Error('permission denied'), { code: 'EACCES' })
     })
-    await getObject(uri, { file, fetch, maxAge: 0 })
-    assert.deepEqual((await readdir(folder)).sort(), [theirs, running, 'value'].sort())
+    const file = join(await temporaryFolder(), 'value')
+    assert.equal(await getObject(uri, { file, fetch: answers() }), file)
+    assert.equal(await readFile(file, 'utf8'), 'content')
+  })
+})
+
+describe("another thread's download of the same size and time", () => {
+  const uri = 's3://bucket/value'
+  const TIMED = { etag: '"1"', 'last-modified': 'Fri, 02 Jan 2026 03:04:05 GMT' }
+  const ANSWERS: readonly [what: string, headers: Record<string, string>, requests: number][] = [
+    ['is the same content where S3 has said when that is from', TIMED, 1],
+    ['may be another where there is no Last-Modified', { etag: '"1"' }, 2],
+    ['may be another where Last-Modified is no date', { ...TIMED, 'last-modified': 'today' }, 2],
+    [
+      'may be another where Last-Modified is before 1970',
+      { ...TIMED, 'last-modified': 'Fri, 02 Jan 1969 03:04:05 GMT' },
+      2,
+    ],
+    [
+      'may be another where there is no ETag',
+      { 'last-modified': 'Fri, 02 Jan 2026 03:04:05 GMT' },
+      2,
+    ],
+  ]
+
+  async function requestsAfterReplacing(headers: Record<string, string>): Promise<number> {
+    const file = join(await temporaryFolder(), 'value')
+    const { fetch, sent } = script(() => reply(200, 'content', headers))
+    await getObject(uri, { file, fetch })
+    const { atime, mtime } = await stat(file)
+    await writeFile(`${file}.theirs`, 'CONTENT')
+    await utimes(`${file}.theirs`, atime, mtime)
+    // Whole milliseconds are all that a Date takes.
+    const { lstatSync } = fs
+    const modified = lstatSync(file).mtimeMs
+    const looking = mock.method(fs, 'lstatSync', (path: string) =>
+      Object.assign(lstatSync(path), { mtimeMs: modified }),
+    )
+    await rename(`${file}.theirs`, file)
+    assert.equal(await getObject(uri, { file, fetch }), file)
+    looking.mock.restore()
+    return sent.length
+  }
+
+  for (const [what, headers, requests] of ANSWERS)
+    test(what, async () => assert.equal(await requestsAfterReplacing(headers), requests))
+
+  test('may be another where the file system has not kept the time', async () => {
+    const { utimes: set } = fs.promises
+    mock.method(
+      fs.promises,
+      'utimes',
+      async (path: string, accessed: number, modified: number) =>
+        await set(path, accessed, Math.floor(modified)),
+    )
+    assert.equal(await requestsAfterReplacing(TIMED), 2)
+  })
+})
+
+describe('a folder that a link leads to', () => {
+  const uri = 's3://bucket/value'
+
+  async function realAndLink(): Promise<[real: string, link: string]> {
+    const folder = await temporaryFolder()
+    const [real, link] = [join(folder, 'real'), join(folder, 'link')]
+    await mkdir(join(real, 'sub'), { recursive: true })
+    await symlink(join(real, 'sub'), link)
+    return [real, link]
+  }
+
+  test('does not make two files of one', async () => {
+    const [real, link] = await realAndLink()
+    const { fetch } = script(() => reply(200, 'content'))
+    const files = [join(real, 'sub', 'value'), join(link, 'value')] as const
+    const s3 = files.map((file, index) => ({ uri: `s3://bucket/${index}`, file, as: `v${index}` }))
+    await failure(
+      async () => invoking({ s3, fetch }),
+      { code: 'InvalidOptions' },
+      's3[0] and s3[1]',
+    )
+    await getObject('s3://bucket/0', { file: files[0], fetch })
+    await failure(
+      getObject('s3://bucket/1', { file: files[1], fetch }),
+      { code: 'InvalidOptions' },
+      files[0],
+    )
+  })
+
+  test('is the one that the system finds where a path goes up from it', async () => {
+    const [real, link] = await realAndLink()
+    const { fetch, sent } = script(({ headers }) =>
+      headers['if-none-match'] ? reply(304) : reply(200, 'content', { etag: '"1"' }),
+    )
+    const file = `${link}/../value`
+    for (const maxAge of [60, 0]) assert.equal(await getObject(uri, { file, fetch, maxAge }), file)
+    assert.equal(await readFile(join(real, 'value'), 'utf8'), 'content')
+    assert.equal(present(sent[1]).headers['if-none-match'], '"1"')
   })
 })
 

@@ -133,6 +133,12 @@ export class Disk {
     return { ino: inode, size: content.length, mtimeMs: modified, ctimeMs: changed }
   }
 
+  readonly realpathSync = { native: (path: string) => path }
+
+  /** There is no /proc. */
+  readonly readFileSync = (path: string) => this.#get(path, 'open').content
+  readonly readlinkSync = (path: string) => this.#get(path, 'readlink').content
+
   readonly promises = {
     readdir: async (folder: string): Promise<string[]> =>
       [...this.files.keys()].map((path) => path.replace(`${folder}/`, '')),
